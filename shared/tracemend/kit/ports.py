@@ -1,0 +1,362 @@
+"""The ports: everything the work needs from the outside world, as protocols.
+
+Stages and services know these and never an adapter; `runtime` turns URLs into adapters. One contract suite per port
+(tests/contract) runs over all of its adapters, and says in code what the docstrings here say in words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from tracemend.records import Checkpoint, Finish, Outcome, Sampling, Trajectory, Unit, Verdict
+from tracemend.redaction import Text
+from tracemend.topics import Topic
+
+# ------------------------------------------------------------------------------------------------ bus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What an event belongs to; it rides beside the record and enters no id."""
+
+    run: str
+    plan: str = ""
+    """Digest of the resolved plan in the store."""
+    epoch: int = 0
+    unit: Unit | None = None
+    """The unit that a fork or rewrite is accounted to; none for shared base samples."""
+    siblings: tuple[str, ...] = ()
+    """Request ids of all K samples of the prompt, in sample order: the judge joins their verdicts into a `Group`.
+    Empty for forks, rewrites and evaluation samples, which join nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One record on one topic, with its context."""
+
+    topic: Topic
+    record: Any
+    context: Context
+
+
+class Delivery(Protocol):
+    """A message handed to a consumer, to be acknowledged once its outputs are published."""
+
+    @property
+    def message(self) -> Message: ...
+
+    async def ack(self) -> None:
+        """Done with; the bus may commit the contiguous prefix of acknowledged deliveries."""
+        ...
+
+    async def nack(self, *, delay_s: float) -> None:
+        """Deliver again after `delay_s` seconds."""
+        ...
+
+
+class Subscription(Protocol):
+    """An open subscription of one group to some topics."""
+
+    def __aiter__(self) -> AsyncIterator[Delivery]: ...
+
+    async def aclose(self) -> None: ...
+
+
+class Codec(Protocol):
+    """Records to bytes and back; `wire` is the one implementation, handed to what lies below it."""
+
+    def encode(self, record: Any) -> bytes: ...
+
+    def decode(self, record_type: type, content: bytes) -> Any: ...
+
+
+class Bus(Protocol):
+    """Topics with consumer groups. Every group sees every message at least once."""
+
+    def subscribe(self, topics: Sequence[Topic], *, group: str) -> Subscription:
+        """Takes effect when called: what is published afterwards is delivered, iterated or not."""
+        ...
+
+    async def publish(self, messages: Sequence[Message]) -> None:
+        """Returns when every message is durable in the bus; raises `Retry` when that cannot be had."""
+        ...
+
+    async def drained(self) -> None:
+        """Returns once every delivered message of every group has been acknowledged and none is queued."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+# ---------------------------------------------------------------------------------------------- store
+
+
+class Store(Protocol):
+    """Content-addressed blobs; a digest is the hex SHA-256 of the content and is verified on every read."""
+
+    async def put(self, content: bytes) -> str:
+        """Store `content` durably and atomically; returns its digest. Storing the same content again is free."""
+        ...
+
+    async def get(self, digest: str) -> bytes:
+        """The content; `KeyError` if there is none, `CorruptBlob` if it no longer matches its digest."""
+        ...
+
+    async def get_range(self, digest: str, *, offset: int, length: int) -> bytes:
+        """A part of a blob, unverified by the blob's digest: the caller verifies the part's own digest."""
+        ...
+
+    async def has(self, digest: str) -> bool: ...
+
+    def digests(self) -> AsyncIterator[str]:
+        """Every blob, in no order; for `gc`."""
+        ...
+
+    async def delete(self, digest: str) -> None:
+        """Remove a blob; absent ones are no error."""
+        ...
+
+
+# --------------------------------------------------------------------------------------------- ledger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Where a work key's result lies: a range of a pack blob, with the digest of that range."""
+
+    pack: str
+    offset: int
+    length: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What a piece of work took."""
+
+    stage: str
+    num_items: int = 0
+    num_prompt_tokens: int = 0
+    num_new_tokens: int = 0
+    seconds: float = 0.0
+    money: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdmittedPrompt:
+    """A prompt that the run will work on, by row order; its record lies in the store."""
+
+    row: int
+    prompt: str
+    address: Address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedRow:
+    """A row that ingestion kept out, with why and, for duplicates, what it matched."""
+
+    row: int
+    reason: str
+    detail: str
+    source: str
+    address: Address | None = None
+
+
+class Ledger(Protocol):
+    """The one place with memory: digests, states, counts and times, never text. First writer wins."""
+
+    # runs -----------------------------------------------------------------------------------------
+    async def open_run(self, run: str, *, plan: str) -> str:
+        """Create or find a run; returns its state. A different plan replaces the stored digest."""
+        ...
+
+    async def run_plan(self, run: str) -> str | None: ...
+
+    async def set_state(self, run: str, state: str) -> None: ...
+
+    async def run_state(self, run: str) -> str | None: ...
+
+    # intake ---------------------------------------------------------------------------------------
+    async def admit(
+        self, run: str, *, prompts: Sequence[AdmittedPrompt], refused: Sequence[RefusedRow], units: Sequence[Unit]
+    ) -> None:
+        """Seal the intake in one transaction: prompts, refused rows and planned units. Repeating it changes nothing."""
+        ...
+
+    async def intake(self, run: str) -> tuple[int, int] | None:
+        """(admitted, refused) once sealed, else None."""
+        ...
+
+    def admitted(self, run: str) -> AsyncIterator[AdmittedPrompt]: ...
+
+    def refused(self, run: str) -> AsyncIterator[RefusedRow]: ...
+
+    # work -----------------------------------------------------------------------------------------
+    async def results(self, keys: Sequence[str]) -> dict[str, Address]:
+        """Addresses of those keys that are done."""
+        ...
+
+    async def begin(self, keys: Sequence[str], *, worker: str) -> dict[str, int]:
+        """Count an attempt on each key *before* the work; returns the number of unfinished attempts before this one."""
+        ...
+
+    async def close_attempts(self, keys: Sequence[str]) -> None:
+        """A graceful stop or a `Retry`: the attempt did not end in a crash and does not count."""
+        ...
+
+    async def finish(
+        self, results: Mapping[str, Address], *, run: str, costs: Sequence[Cost] = ()
+    ) -> dict[str, Address]:
+        """Insert results, first writer wins, with their costs in the same transaction; returns the winners' addresses."""
+        ...
+
+    # outcomes -------------------------------------------------------------------------------------
+    async def conclude(self, run: str, outcomes: Sequence[tuple[Outcome, Address]], *, epoch: int = 0) -> None:
+        """Insert outcomes, first writer wins per (unit, epoch)."""
+        ...
+
+    def outcomes(self, run: str, *, arm: str | None = None) -> AsyncIterator[ConcludedUnit]: ...
+
+    async def open_prompts(self, run: str) -> set[str]:
+        """Prompts with a planned unit that has no outcome yet."""
+        ...
+
+    async def outcome_counts(self, run: str) -> dict[tuple[str, str, str], int]:
+        """(arm, state, reason) to the number of units."""
+        ...
+
+    async def unit_counts(self, run: str) -> dict[str, int]:
+        """Planned units per arm."""
+        ...
+
+    # phases ---------------------------------------------------------------------------------------
+    async def phase(self, run: str, key: str) -> Address | None:
+        """The result of a phase whose key hashes its inputs, if it is done."""
+        ...
+
+    async def finish_phase(self, run: str, key: str, *, name: str, address: Address) -> Address:
+        """First writer wins; returns the winner's address."""
+        ...
+
+    async def phases(self, run: str) -> list[tuple[str, str, Address]]:
+        """(name, key, address) in the order they ended."""
+        ...
+
+    # costs ----------------------------------------------------------------------------------------
+    async def add_cost(self, run: str, cost: Cost) -> None: ...
+
+    async def costs(self, run: str) -> list[Cost]: ...
+
+    async def aclose(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConcludedUnit:
+    """A unit's outcome as the ledger has it; the record itself lies at `address`."""
+
+    unit: Unit
+    epoch: int
+    state: str
+    reason: str
+    address: Address
+
+
+# -------------------------------------------------------------------------------------------- engines
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What an engine can do beside writing text."""
+
+    token_ids: bool = False
+    """Takes `prompt_tokens` and gives `token_ids`; continues token-exactly."""
+    logprobs: bool = False
+    attentions: bool = False
+    prefix_cache: bool = False
+    seeds: bool = False
+    """The same request with the same seed gives the same tokens, whatever it is batched with."""
+    max_model_len: int = 0
+    """Longest prompt plus response in tokens; 0 where the engine does not say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRequest:
+    """One completion to write: chat `messages`, or `prompt_tokens` where the engine takes ids."""
+
+    messages: tuple[Mapping[str, str], ...] = ()
+    prompt_tokens: tuple[int, ...] = ()
+    sampling: Sampling = field(default_factory=Sampling)
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+    num_logprobs: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """What an engine wrote. `text` keeps the reasoning tags; `token_ids` includes the end token when it was drawn."""
+
+    text: Text
+    finish: Finish
+    token_ids: tuple[int, ...] = ()
+    reasoning: Text | None = None
+    """Set where an endpoint gives the reasoning in a field of its own; `text` then is the answer alone."""
+    logprobs: tuple[float, ...] = ()
+    num_prompt_tokens: int = 0
+    num_new_tokens: int = 0
+    seconds: float = 0.0
+    money: float = 0.0
+
+
+class TextModel(Protocol):
+    """An engine that completes prompts. Callers send as many requests at once as they like; the engine batches."""
+
+    @property
+    def identity(self) -> str:
+        """Digest of what determines its output: weights, tokenizer and template; never its address."""
+        ...
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    async def complete(self, request: ModelRequest) -> Completion:
+        """Raises `Retry` for what may pass, `Reject` for what cannot (too long, unknown tokens, refused by a filter)."""
+        ...
+
+    async def aclose(self) -> None:
+        """Stop, free the device; requests in flight end with `Retry`."""
+        ...
+
+
+# ------------------------------------------------------------------------------------ graders, launchers
+
+
+class Grader(Protocol):
+    """The judges, as the evaluator, guards and rewards reach them."""
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Axis to the identity of the judge in use."""
+        ...
+
+    async def grade(self, trajectory: Trajectory) -> Verdict: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A training or evaluation job: which module runs, with which arguments, in which folder."""
+
+    name: str
+    module: str
+    arguments: Mapping[str, Any]
+    folder: str
+    num_processes: int = 1
+
+
+class Launcher(Protocol):
+    """Who runs a job: this process, a subprocess under torchrun, Kubernetes."""
+
+    async def run(self, job: Job) -> Checkpoint:
+        """Runs to the end; raises `SetupError` or `Reject` with the job's own last words."""
+        ...

@@ -1,0 +1,83 @@
+"""Plug-ins by name: one module, one plug-in, found by a folder scan or by an entry point of an outside package.
+
+A registry belongs to one kind (`judge`, `strategy`, …). Its plug-in packages are scanned on first use: every module
+whose name does not start with an underscore must register exactly one plug-in, under the module's own name. Importing
+all of them imports nothing heavy; tests/architecture holds that.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.metadata
+import inspect
+import pkgutil
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from tracemend.kit.errors import SetupError
+
+P = TypeVar("P", bound=Callable[..., Any])
+
+
+class Registry(Generic[P]):
+    """The plug-ins of one kind. `group` is the entry-point group of outside packages."""
+
+    def __init__(self, kind: str, *, package: str, group: str) -> None:
+        self.kind = kind
+        self._package = package
+        self._group = group
+        self._plugins: dict[str, P] = {}
+        self._scanned = False
+
+    def register(self, plugin: P) -> P:
+        """Decorator: register `plugin` under the name of the module that defines it."""
+        name = plugin.__module__.rsplit(".", 1)[-1]
+        known = self._plugins.get(name)
+        if known is not None and known.__module__ != plugin.__module__:
+            raise SetupError(f"two {self.kind} plug-ins are named '{name}': {known.__module__}, {plugin.__module__}")
+        self._plugins[name] = plugin
+        return plugin
+
+    def get(self, name: str) -> P:
+        """The plug-in called `name`; a `SetupError` that lists the known names if there is none."""
+        self._scan()
+        try:
+            return self._plugins[name]
+        except KeyError:
+            raise SetupError(f"unknown {self.kind} '{name}'{did_you_mean(name, self.names())}") from None
+
+    def create(self, name: str, /, *args: Any, **options: Any) -> Any:
+        """Call plug-in `name` with `options`, after checking them against its signature."""
+        plugin = self.get(name)
+        try:
+            inspect.signature(plugin).bind(*args, **options)
+        except TypeError as error:
+            known = [p.name for p in inspect.signature(plugin).parameters.values() if p.kind is p.KEYWORD_ONLY]
+            raise SetupError(
+                f"{self.kind} '{name}': {error}; its options are {', '.join(known) or 'none'}"
+            ) from None
+        return plugin(*args, **options)
+
+    def names(self) -> list[str]:
+        """Every known name, sorted."""
+        self._scan()
+        return sorted(self._plugins)
+
+    def _scan(self) -> None:
+        if self._scanned:
+            return
+        self._scanned = True
+        package = importlib.import_module(self._package)
+        for module in pkgutil.iter_modules(package.__path__, f"{self._package}."):
+            if not module.name.rsplit(".", 1)[-1].startswith("_"):
+                importlib.import_module(module.name)
+        for entry in importlib.metadata.entry_points(group=self._group):
+            importlib.import_module(entry.module)
+
+
+def did_you_mean(name: str, known: list[str]) -> str:
+    """`; did you mean 'x'? Known: a, b, x` for an error about an unknown name."""
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    return f"{hint} Known: {', '.join(known) or 'none'}" if hint else f"; known: {', '.join(known) or 'none'}"
