@@ -158,7 +158,7 @@ class Intervention:
     """What was done to a trajectory to make the next one."""
 
     kind: str
-    """`rewrite`, `policy` or `trigger`."""
+    """`rewrite`, `policy`, `solve` or `trigger`."""
     strategy: str
     producer: str = ""
     """Identity of the model or pool that the new text came from."""
@@ -168,6 +168,10 @@ class Intervention:
     """Response token at which the new text begins; 0 for a rewrite from the start."""
     attempt: int = 0
     variant: str = ""
+    failure: str = ""
+    """Why the producer gave no usable text, as a reason code: refused, withheld, malformed, cut off, given up."""
+    scores: dict[str, int] = field(default_factory=dict)
+    """What a rubric gave the new text, by criterion; empty where none was asked or its reply could not be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +199,8 @@ class Trajectory:
     num_new_tokens: int = 0
     seconds: float = 0.0
     """Share of engine time spent on it; not part of any id or digest."""
+    money: float = 0.0
+    """What a paid endpoint asked for it, in the currency of the price that was configured."""
 
     @property
     def is_finished(self) -> bool:
@@ -271,7 +277,9 @@ class RewriteRequest:
     attempt: int
     variant: str
     settings: str
-    """Digest of the arm's `correct` section."""
+    """Digest of the arm's `correct` section, of our wording of it and of the models that it names."""
+    feedback: str = ""
+    """Reason code of why the attempt before this one was not accepted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

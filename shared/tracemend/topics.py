@@ -23,6 +23,7 @@ class Topic:
     retention_hours: int = 24 * 7
 
 
+PROMPTS = Topic(name="tracemend.prompts.v1", record=records.Prompt, key="id")
 GENERATIONS = Topic(name="tracemend.generations.v1", record=records.GenerationRequest, key="id", partitions=48)
 CONTINUATIONS = Topic(name="tracemend.continuations.v1", record=records.GenerationRequest, key="id", partitions=48)
 TRAJECTORIES = Topic(name="tracemend.trajectories.v1", record=records.Trajectory, key="id", partitions=48)
@@ -32,7 +33,7 @@ REWRITES = Topic(name="tracemend.rewrites.v1", record=records.RewriteRequest, ke
 OUTCOMES = Topic(name="tracemend.outcomes.v1", record=records.Outcome, key="id")
 CHECKPOINTS = Topic(name="tracemend.checkpoints.v1", record=records.Checkpoint, key="id", partitions=6)
 
-ALL = (GENERATIONS, CONTINUATIONS, TRAJECTORIES, VERDICTS, GROUPS, REWRITES, OUTCOMES, CHECKPOINTS)
+ALL = (PROMPTS, GENERATIONS, CONTINUATIONS, TRAJECTORIES, VERDICTS, GROUPS, REWRITES, OUTCOMES, CHECKPOINTS)
 
 
 def for_target(topic: Topic, target: str) -> str:

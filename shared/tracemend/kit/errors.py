@@ -3,7 +3,8 @@
     TracemendError
     ├── SetupError            the user must change something; the message says what
     ├── Retry                 transient: try the same work again after a delay
-    └── Reject                this record can never work; it ends as its stage says
+    ├── Reject                this record can never work; it ends as its stage says
+    └── CorruptBlob           a stored blob is not what was stored; restore it or make it again
 
 `ValueError` is for a caller's bad argument, `assert` for our own mistakes. Anything else that escapes the work of a
 stage is a bug: the pump dead-letters the record with its envelope intact and goes on with its neighbours.
@@ -36,3 +37,7 @@ class Reject(TracemendError):
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
         self.detail = detail
+
+
+class CorruptBlob(TracemendError):
+    """A blob no longer matches its digest, or is shorter than an address into it says."""

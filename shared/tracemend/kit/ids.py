@@ -18,7 +18,7 @@ _ID_CHARS = 26  # 130 bits of SHA-256 in base32: collisions are out of reach, na
 
 
 def make_id(kind: str, *causes: Any) -> str:
-    """`<kind>_<26 base32 characters>` of the canonical JSON of `causes` (str, number, bool, None, list, dict, record)."""
+    """`<kind>_<26 base32 characters>`: the digest of the canonical JSON of `causes` (plain values and records)."""
     digest = hashlib.sha256(canonical([kind, *causes])).digest()
     return f"{kind}_{base64.b32encode(digest).decode().lower()[:_ID_CHARS]}"
 
@@ -31,6 +31,11 @@ def digest_of(value: Any) -> str:
 def seed_of(request_id: str) -> int:
     """A 63-bit sampling seed that is a function of the request's id, so that a replay samples with the same seed."""
     return int.from_bytes(hashlib.sha256(request_id.encode()).digest()[:8], "big") >> 1
+
+
+def trajectory_id(request_id: str) -> str:
+    """The id of the trajectory that a generation request becomes: joins know it before the sample is drawn."""
+    return make_id("trajectory", request_id)
 
 
 def canonical(value: Any) -> bytes:

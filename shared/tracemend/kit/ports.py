@@ -207,9 +207,10 @@ class Ledger(Protocol):
         ...
 
     async def finish(
-        self, results: Mapping[str, Address], *, run: str, costs: Sequence[Cost] = ()
+        self, results: Mapping[str, Address], *, run: str, costs: Mapping[str, Cost]
     ) -> dict[str, Address]:
-        """Insert results, first writer wins, with their costs in the same transaction; returns the winners' addresses."""
+        """Insert results, first writer wins, and close their attempts, in one transaction; returns the winners'
+        addresses. `costs` (by work key) are added to the run for the keys that this call won."""
         ...
 
     # outcomes -------------------------------------------------------------------------------------
@@ -219,8 +220,10 @@ class Ledger(Protocol):
 
     def outcomes(self, run: str, *, arm: str | None = None) -> AsyncIterator[ConcludedUnit]: ...
 
-    async def open_prompts(self, run: str) -> set[str]:
-        """Prompts with a planned unit that has no outcome yet."""
+    async def open_prompts(
+        self, run: str, *, arms: Sequence[str] | None = None, among: Sequence[str] | None = None
+    ) -> set[str]:
+        """Prompts with a planned unit that has no outcome yet; of `arms` and `among` only, where given."""
         ...
 
     async def outcome_counts(self, run: str) -> dict[tuple[str, str, str], int]:
@@ -321,7 +324,7 @@ class TextModel(Protocol):
     def capabilities(self) -> Capabilities: ...
 
     async def complete(self, request: ModelRequest) -> Completion:
-        """Raises `Retry` for what may pass, `Reject` for what cannot (too long, unknown tokens, refused by a filter)."""
+        """Raises `Retry` for what may pass, `Reject` for what cannot (prompt too long, unknown token ids)."""
         ...
 
     async def aclose(self) -> None:

@@ -54,9 +54,7 @@ class Registry(Generic[P]):
             inspect.signature(plugin).bind(*args, **options)
         except TypeError as error:
             known = [p.name for p in inspect.signature(plugin).parameters.values() if p.kind is p.KEYWORD_ONLY]
-            raise SetupError(
-                f"{self.kind} '{name}': {error}; its options are {', '.join(known) or 'none'}"
-            ) from None
+            raise SetupError(f"{self.kind} '{name}': {error}; its options are {', '.join(known) or 'none'}") from None
         return plugin(*args, **options)
 
     def names(self) -> list[str]:

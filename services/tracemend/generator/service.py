@@ -1,0 +1,137 @@
+"""The generator's work: requests for a prompt's samples, and the trajectory that a request becomes.
+
+Where the engine takes token ids, the prompt is rendered by our own template and the response keeps its ids, so that a
+fork's prefix is identical by construction. Endpoints that take chat messages only get messages, and their text is split
+by the named reasoning format.
+"""
+
+from __future__ import annotations
+
+from tracemend.kit.ids import make_id, seed_of, trajectory_id
+from tracemend.kit.ports import Completion, ModelRequest, TextModel
+from tracemend.records import Finish, GenerationRequest, Parse, Prompt, Sampling, Span, Trajectory
+from tracemend.redaction import Text
+from tracemend.traces.formats import ReasoningFormat
+from tracemend.traces.split import split_text
+from tracemend.traces.template import ChatTemplate
+
+
+def plan_samples(
+    prompt: Prompt, *, model: str, sampling: Sampling, num_samples: int
+) -> tuple[GenerationRequest, ...]:
+    """The requests for a prompt's K samples: the same for the same prompt, model and sampling, in any run."""
+    requests: list[GenerationRequest] = []
+    for sample in range(num_samples):
+        request_id = make_id("request", prompt.id, model, sampling, sample)
+        requests.append(
+            GenerationRequest(
+                id=request_id, prompt=prompt, model=model, sampling=sampling, sample=sample, seed=seed_of(request_id)
+            )
+        )
+    return tuple(requests)
+
+
+class Generator:
+    """Turns requests into trajectories with one engine.
+
+    `template` is needed where the engine takes token ids; `reasoning_format` splits the text of one that does not.
+    """
+
+    def __init__(
+        self, model: TextModel, *, template: ChatTemplate | None, reasoning_format: ReasoningFormat, system: str = ""
+    ) -> None:
+        self._model = model
+        self._template = template if model.capabilities.token_ids else None
+        self._format = reasoning_format
+        self._system = system
+
+    @property
+    def identity(self) -> str:
+        """What determines the text of a request with a seed: the model, how prompts are rendered, the system prompt."""
+        rendering = self._template.identity if self._template else self._format.name
+        return make_id("model", self._model.identity, rendering, self._system)
+
+    async def generate(self, request: GenerationRequest) -> Trajectory:
+        """Sample one trajectory; raises what the engine raises."""
+        if self._template is None:
+            return self._from_text(request, await self._model.complete(self._chat(request)))
+        prompt_tokens = self._template.prompt_tokens(request.prompt.text, system=self._system)
+        completion = await self._model.complete(
+            ModelRequest(
+                prompt_tokens=prompt_tokens + request.prefix_tokens, sampling=request.sampling, seed=request.seed
+            )
+        )
+        return self._from_tokens(request, self._template, completion)
+
+    def _chat(self, request: GenerationRequest) -> ModelRequest:
+        system = ({"role": "system", "content": self._system},) if self._system else ()
+        messages = (*system, {"role": "user", "content": request.prompt.text.reveal()})
+        return ModelRequest(messages=messages, sampling=request.sampling, seed=request.seed)
+
+    def _from_tokens(self, request: GenerationRequest, template: ChatTemplate, completion: Completion) -> Trajectory:
+        token_ids = request.prefix_tokens + completion.token_ids
+        parts = template.split(token_ids)
+        return _trajectory(
+            request,
+            completion,
+            reasoning=parts.reasoning,
+            answer=parts.answer,
+            parse=parts.parse,
+            token_ids=token_ids,
+            spans=(parts.reasoning_tokens, parts.answer_tokens),
+        )
+
+    def _from_text(self, request: GenerationRequest, completion: Completion) -> Trajectory:
+        if completion.reasoning is not None:
+            parse = Parse.CLOSED if completion.text or completion.finish is Finish.STOP else Parse.UNCLOSED
+            return _trajectory(
+                request, completion, reasoning=completion.reasoning, answer=completion.text, parse=parse
+            )
+        text = completion.text.reveal()
+        parts = split_text(text, self._format)
+        return _trajectory(
+            request,
+            completion,
+            reasoning=Text(text[parts.reasoning.start : parts.reasoning.end]),
+            answer=Text(text[parts.answer.start : parts.answer.end]),
+            parse=parts.parse,
+        )
+
+
+def dead_trajectory(request: GenerationRequest) -> Trajectory:
+    """What stands for a sample that was given up, so that its group can still be counted."""
+    nothing = Completion(text=Text(""), finish=Finish.DEAD)
+    return _trajectory(request, nothing, reasoning=Text(""), answer=Text(""), parse=Parse.UNCLOSED)
+
+
+def _trajectory(
+    request: GenerationRequest,
+    completion: Completion,
+    *,
+    reasoning: Text,
+    answer: Text,
+    parse: Parse,
+    token_ids: tuple[int, ...] = (),
+    spans: tuple[Span, Span] = (Span(start=0, end=0), Span(start=0, end=0)),
+) -> Trajectory:
+    return Trajectory(
+        id=trajectory_id(request.id),
+        request=request.id,
+        prompt=request.prompt,
+        sample=request.sample,
+        model=request.model,
+        reasoning=reasoning,
+        answer=answer,
+        parse=parse,
+        finish=completion.finish,
+        token_ids=token_ids,
+        reasoning_tokens=spans[0],
+        answer_tokens=spans[1],
+        parent=request.parent,
+        round=request.round,
+        intervention=request.intervention,
+        num_prompt_tokens=completion.num_prompt_tokens,
+        num_new_tokens=completion.num_new_tokens,
+        seconds=completion.seconds,
+        money=completion.money,
+    )

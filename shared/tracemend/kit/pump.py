@@ -1,0 +1,268 @@
+"""The pump: drives one stage between the bus, the store and the ledger, and loses nothing.
+
+Intake and completion are batched apart, so that one long trace stalls nothing:
+
+    subscription ─► intake (≤ 256) ─► known keys ──────────────────────────────────────────┐
+                       │ new: attempts committed first                                     ▼
+                       └────────► work, up to `concurrency` at once ─► completion (≤ 256 or 20 ms):
+                                                                       pack → ledger → follow → publish → acknowledge
+
+A crash between any two of these repeats work or messages and never loses one: the attempt is counted before the work,
+the result is durable before anything is published, everything is published before the input is acknowledged.
+
+Poison without innocents: an item whose earlier attempts ended in a crash is worked in ever smaller company (256, 64,
+16, 4, 1), so that one killer soon is alone; only attempts made alone count towards giving it up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from tracemend.kit.errors import Reject, Retry
+from tracemend.kit.ports import Bus, Cost, Delivery, Ledger, Message
+from tracemend.kit.results import Product, Results
+from tracemend.kit.stage import Produced, Stage
+
+_BATCH = 256
+_LINGER_S = 0.02
+_ALONE_AFTER = 4
+"""Unfinished attempts after which an item is worked alone: 256 / 4⁴ = 1."""
+_MAX_ALONE = 3
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class PumpStats:
+    """What a pump has done so far; read by the progress display and by metrics."""
+
+    stage: str
+    num_done: int = 0
+    num_replayed: int = 0
+    """Finished before: answered from the ledger."""
+    num_retried: int = 0
+    num_dead: int = 0
+    num_in_flight: int = 0
+    num_prompt_tokens: int = 0
+    num_new_tokens: int = 0
+    money: float = 0.0
+    dead_reasons: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Item:
+    """One delivery on its way through: what it produced, once it has."""
+
+    delivery: Delivery
+    key: str | None
+    produced: tuple[Message, ...] = ()
+    frame: bytes = b""
+    """`produced` as it will be stored; made beside the work, so that what cannot be written ends its item alone."""
+    cost: Cost | None = None
+    is_known: bool = False
+    """Its result was durable before this delivery."""
+
+    @property
+    def message(self) -> Message:
+        return self.delivery.message
+
+    def in_context(self, products: Sequence[Product]) -> tuple[Message, ...]:
+        return tuple(Message(topic=t, record=r, context=self.message.context) for t, r in products)
+
+
+class Pump:
+    """Runs one stage until cancelled. `worker` names this process in attempts."""
+
+    def __init__(
+        self, stage: Stage, *, bus: Bus, results: Results, ledger: Ledger, worker: str, concurrency: int = 256
+    ) -> None:
+        self.stage = stage
+        self.stats = PumpStats(stage=stage.name)
+        self._bus = bus
+        self._results = results
+        self._ledger = ledger
+        self._worker = worker
+        self._slots = asyncio.Semaphore(concurrency)
+        self._subscription = bus.subscribe(stage.inputs, group=stage.name)
+        self._arrived: asyncio.Queue[Delivery] = asyncio.Queue(maxsize=concurrency)
+        self._finished: asyncio.Queue[_Item] = asyncio.Queue()
+        self._working: dict[asyncio.Task[None], _Item] = {}
+
+    async def run(self) -> None:
+        """Pump until cancelled; on the way out, attempts in flight are closed: a graceful stop is not a crash."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._read())
+                tasks.create_task(self._take_in())
+                tasks.create_task(self._complete())
+        finally:
+            await self._stop_working()
+            await self._subscription.aclose()
+
+    # ---------------------------------------------------------------------------------------- intake
+
+    async def _read(self) -> None:
+        async for delivery in self._subscription:
+            await self._arrived.put(delivery)
+
+    async def _take_in(self) -> None:
+        while True:
+            batch = [await self._arrived.get()]
+            while len(batch) < _BATCH and not self._arrived.empty():
+                batch.append(self._arrived.get_nowait())
+            await self._start([_Item(delivery=d, key=self.stage.key(d.message)) for d in batch])
+
+    async def _start(self, items: list[_Item]) -> None:
+        keys = [item.key for item in items if item.key is not None]
+        known = await self._results.load(keys) if keys else {}
+        fresh: list[_Item] = []
+        for item in items:
+            if item.key is not None and item.key in known:
+                item.produced, item.is_known = item.in_context(known[item.key]), True
+                self._finished.put_nowait(item)
+            else:
+                fresh.append(item)
+        new_keys = [item.key for item in fresh if item.key is not None]
+        crashed = await self._ledger.begin(new_keys, worker=self._worker) if new_keys else {}
+        suspects = [(crashed[i.key], i) for i in fresh if i.key is not None and crashed.get(i.key)]
+        marked = {id(item) for _, item in suspects}
+        for item in fresh:
+            if id(item) not in marked:
+                await self._launch(item)
+        if suspects:
+            await self._work_suspects(suspects)
+
+    async def _work_suspects(self, suspects: list[tuple[int, _Item]]) -> None:
+        """Work items that may crash the process: the less tried first, in company as small as their history asks."""
+        suspects.sort(key=lambda pair: pair[0])
+        while suspects:
+            await self._idle()
+            attempts = suspects[0][0]
+            if attempts >= _ALONE_AFTER + _MAX_ALONE:
+                self._give_up(suspects.pop(0)[1], "crashed_repeatedly")
+                continue
+            company = max(1, _BATCH // 4**attempts)
+            chunk = [pair for pair in suspects if pair[0] == attempts][:company]
+            suspects = [pair for pair in suspects if pair not in chunk]
+            for _, item in chunk:
+                await self._launch(item)
+        await self._idle()
+
+    async def _idle(self) -> None:
+        while self._working:
+            await asyncio.wait(list(self._working))
+
+    async def _launch(self, item: _Item) -> None:
+        await self._slots.acquire()
+        task = asyncio.create_task(self._work(item))
+        self._working[task] = item
+        self.stats.num_in_flight += 1
+        task.add_done_callback(self._landed)
+
+    def _landed(self, task: asyncio.Task[None]) -> None:
+        del self._working[task]
+        self.stats.num_in_flight -= 1
+        self._slots.release()
+
+    # ------------------------------------------------------------------------------------------ work
+
+    async def _work(self, item: _Item) -> None:
+        try:
+            self._land(item, await self.stage.work(item.message))
+        except Retry as busy:
+            await self._put_back(item, busy)
+        except Reject as hopeless:
+            self._give_up(item, hopeless.reason)
+        except Exception as bug:  # the one place in the flow that must survive any bug of a stage
+            log.exception("stage failed", stage=self.stage.name, key=item.key, error=type(bug).__name__)
+            self._give_up(item, f"bug_{type(bug).__name__}")
+
+    def _land(self, item: _Item, produced: Produced) -> None:
+        if item.key is not None:
+            item.frame = self._results.frame([(message.topic, message.record) for message in produced.messages])
+        item.produced, item.cost = produced.messages, produced.cost
+        self._finished.put_nowait(item)
+
+    def _give_up(self, item: _Item, reason: str) -> None:
+        self.stats.num_dead += 1
+        self.stats.dead_reasons[reason] = self.stats.dead_reasons.get(reason, 0) + 1
+        self._land(item, Produced(messages=tuple(self.stage.dead(item.message, reason))))
+
+    async def _put_back(self, item: _Item, busy: Retry) -> None:
+        self.stats.num_retried += 1
+        log.warning("will retry", stage=self.stage.name, reason=busy.reason, after_s=busy.after_s)
+        if item.key is not None:
+            await self._ledger.close_attempts([item.key])
+        await item.delivery.nack(delay_s=busy.after_s)
+
+    # ------------------------------------------------------------------------------------ completion
+
+    async def _complete(self) -> None:
+        while True:
+            batch = [await self._finished.get()]
+            if self._finished.qsize() < _BATCH:
+                await asyncio.sleep(_LINGER_S)
+            while len(batch) < _BATCH and not self._finished.empty():
+                batch.append(self._finished.get_nowait())
+            await self._settle(batch)
+
+    async def _settle(self, batch: Sequence[_Item]) -> None:
+        """Make a batch durable, then visible, then acknowledged: the order is the guarantee."""
+        await self._save([item for item in batch if item.key is not None and not item.is_known])
+        messages: list[Message] = []
+        for item in batch:
+            messages += item.produced
+            messages += await self.stage.follow(item.message, item.produced)
+        if messages:
+            await self._publish(messages)
+        for item in batch:
+            await item.delivery.ack()
+            self._count(item)
+
+    async def _save(self, items: Sequence[_Item]) -> None:
+        by_key = {item.key: item for item in items if item.key is not None}  # one key may be delivered twice at once
+        if not by_key:
+            return
+        lost = await self._results.save(
+            {key: item.frame for key, item in by_key.items()},
+            run=items[0].message.context.run,
+            costs={key: item.cost for key, item in by_key.items() if item.cost is not None},
+        )
+        for item in items:
+            if item.key in lost:
+                item.produced = item.in_context(lost[item.key])
+
+    async def _publish(self, messages: Sequence[Message]) -> None:
+        while True:
+            try:
+                await self._bus.publish(messages)
+                return
+            except Retry as busy:
+                log.warning("publishing waits", stage=self.stage.name, reason=busy.reason, after_s=busy.after_s)
+                await asyncio.sleep(busy.after_s)
+
+    def _count(self, item: _Item) -> None:
+        if item.is_known:
+            self.stats.num_replayed += 1
+            return
+        self.stats.num_done += 1
+        if item.cost is not None:
+            self.stats.num_prompt_tokens += item.cost.num_prompt_tokens
+            self.stats.num_new_tokens += item.cost.num_new_tokens
+            self.stats.money += item.cost.money
+
+    # -------------------------------------------------------------------------------------- stopping
+
+    async def _stop_working(self) -> None:
+        items = list(self._working.values())
+        for task in list(self._working):
+            task.cancel()
+        if self._working:
+            await asyncio.gather(*self._working, return_exceptions=True)
+        keys = [item.key for item in items if item.key is not None]
+        if keys:
+            await self._ledger.close_attempts(keys)

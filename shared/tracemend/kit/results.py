@@ -1,0 +1,119 @@
+"""Results by work key: what a stage produced, packed into blobs, found again through the ledger.
+
+A pack is one blob that holds the frames of a whole completion batch; a frame holds the records that one work key
+produced, with the topic of each. The ledger maps the key to the frame's place and digest, so one file sync and one
+transaction make hundreds of results durable. The first writer of a key wins: `save` answers with the winners' records,
+which are what must be published.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import zstandard
+
+from tracemend.kit.errors import TracemendError
+from tracemend.kit.ports import Address, Codec, Cost, Ledger, Store
+from tracemend.topics import Topic
+
+Product: TypeAlias = tuple[Topic, Any]
+"""A record and the topic that it belongs on; the context of the event that asked for it is added on publishing."""
+
+_HEAD = struct.Struct("<HI")  # bytes of the topic name, bytes of the record
+_CACHE_BYTES = 64 * 2**20
+"""Frames kept in memory: joins and re-deliveries ask for what has just been written."""
+
+
+class CorruptResult(TracemendError):
+    """A stored result no longer matches the digest in the ledger."""
+
+
+class Results:
+    """Saves and loads what stages produced. One per process; shared by its pumps."""
+
+    def __init__(self, *, store: Store, ledger: Ledger, codec: Codec, topics: Iterable[Topic]) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._codec = codec
+        self._topics = {topic.name: topic for topic in topics}
+        self._cache: OrderedDict[str, bytes] = OrderedDict()
+        self._cached_bytes = 0
+
+    def frame(self, products: Sequence[Product]) -> bytes:
+        """`products` as the bytes of one frame; `Reject` if one of them cannot be written."""
+        parts: list[bytes] = []
+        for topic, record in products:
+            name, content = topic.name.encode(), self._codec.encode(record)
+            parts += [_HEAD.pack(len(name), len(content)), name, content]
+        return zstandard.compress(b"".join(parts), 1)
+
+    async def save(
+        self, frames: Mapping[str, bytes], *, run: str, costs: Mapping[str, Cost]
+    ) -> dict[str, tuple[Product, ...]]:
+        """Make `frames` (work key → frame) durable; the products of earlier writers for the keys that lost to them."""
+        addresses = await self._write(frames)
+        winners = await self._ledger.finish(addresses, run=run, costs=costs)
+        return {key: await self.read(winner) for key, winner in winners.items() if winner != addresses[key]}
+
+    async def load(self, keys: Sequence[str]) -> dict[str, tuple[Product, ...]]:
+        """What the finished ones among `keys` produced."""
+        addresses = await self._ledger.results(keys)
+        return {key: await self.read(address) for key, address in addresses.items()}
+
+    async def records(self, keys: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+        """`load` without the topics."""
+        return {key: tuple(record for _, record in products) for key, products in (await self.load(keys)).items()}
+
+    async def write(self, entries: Mapping[str, Sequence[Product]]) -> dict[str, Address]:
+        """Put all entries into one pack; the addresses of their frames. Nothing is entered into the ledger."""
+        return await self._write({key: self.frame(products) for key, products in entries.items()})
+
+    async def _write(self, frames: Mapping[str, bytes]) -> dict[str, Address]:
+        pack = await self._store.put(b"".join(frames.values()))
+        addresses: dict[str, Address] = {}
+        offset = 0
+        for key, frame in frames.items():
+            digest = hashlib.sha256(frame).hexdigest()
+            addresses[key] = Address(pack=pack, offset=offset, length=len(frame), digest=digest)
+            offset += len(frame)
+            self._remember(digest, frame)
+        return addresses
+
+    async def read(self, address: Address) -> tuple[Product, ...]:
+        """The products in the frame at `address`; `CorruptResult` if its bytes have changed."""
+        frame = self._cache.get(address.digest)
+        if frame is None:
+            frame = await self._store.get_range(address.pack, offset=address.offset, length=address.length)
+            if hashlib.sha256(frame).hexdigest() != address.digest:
+                raise CorruptResult(
+                    f"blob {address.pack} no longer holds what was written at {address.offset}; restore it from a "
+                    "copy of the store, or redrive the prompts that depend on it"
+                )
+            self._remember(address.digest, frame)
+        return self._products(frame)
+
+    def _products(self, frame: bytes) -> tuple[Product, ...]:
+        content = zstandard.decompress(frame)
+        products: list[Product] = []
+        position = 0
+        while position < len(content):
+            name_bytes, record_bytes = _HEAD.unpack_from(content, position)
+            position += _HEAD.size
+            topic = self._topics[content[position : position + name_bytes].decode()]
+            position += name_bytes
+            products.append((topic, self._codec.decode(topic.record, content[position : position + record_bytes])))
+            position += record_bytes
+        return tuple(products)
+
+    def _remember(self, digest: str, frame: bytes) -> None:
+        if digest in self._cache:
+            return
+        self._cache[digest] = frame
+        self._cached_bytes += len(frame)
+        while self._cached_bytes > _CACHE_BYTES:
+            _, oldest = self._cache.popitem(last=False)
+            self._cached_bytes -= len(oldest)

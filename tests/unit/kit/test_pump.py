@@ -1,0 +1,254 @@
+"""The pump's promises, over the real bus, store and ledger."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from tracemend.adapters.folder_store import FolderStore
+from tracemend.adapters.memory_bus import MemoryBus
+from tracemend.adapters.sql_ledger import SqlLedger
+from tracemend.kit.errors import Reject, Retry
+from tracemend.kit.ports import Context, Cost, Message
+from tracemend.kit.pump import Pump
+from tracemend.kit.results import Results
+from tracemend.kit.stage import Produced
+from tracemend.records import Category, GenerationRequest, Prompt, Sampling
+from tracemend.redaction import Text
+from tracemend.topics import ALL, CONTINUATIONS, GENERATIONS, PROMPTS
+from tracemend.wire import WireCodec
+
+
+def request(name: str) -> GenerationRequest:
+    prompt = Prompt(id=f"prompt_{name}", text=Text(name), category=Category.BENIGN)
+    return GenerationRequest(id=f"request_{name}", prompt=prompt, model="m", sampling=Sampling(), sample=0, seed=1)
+
+
+def message(name: str, run: str = "r") -> Message:
+    return Message(topic=GENERATIONS, record=request(name), context=Context(run=run))
+
+
+class Shout:
+    """A stage that answers each request with its prompt, after asking `behave` what to do with it."""
+
+    name = "shout"
+    inputs = (CONTINUATIONS, GENERATIONS)
+
+    def __init__(self, behave: Callable[[str], str | None] = lambda text: None) -> None:
+        self.behave = behave
+        self.worked: Counter[str] = Counter()
+
+    def key(self, message: Message) -> str | None:
+        return f"work_{message.record.id}"
+
+    async def work(self, message: Message) -> Produced:
+        text = message.record.prompt.text.reveal()
+        self.worked[text] += 1
+        answer = self.behave(text) or text.upper()
+        await asyncio.sleep(0)
+        return Produced(messages=(self._say(message, answer),), cost=Cost(stage=self.name, num_items=1, num_new_tokens=7))
+
+    async def follow(self, message: Message, produced: Sequence[Message]) -> Sequence[Message]:
+        return ()
+
+    def dead(self, message: Message, reason: str) -> Sequence[Message]:
+        return (self._say(message, f"dead:{reason}"),)
+
+    def _say(self, message: Message, text: str) -> Message:
+        prompt = Prompt(id=f"said_{message.record.id}", text=Text(text), category=Category.BENIGN)
+        return Message(topic=PROMPTS, record=prompt, context=message.context)
+
+
+class Bench:
+    """One process's parts over a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.bus = MemoryBus(WireCodec())
+        self.ledger = SqlLedger(f"sqlite:{folder / 'ledger.db'}")
+        self.results = Results(store=FolderStore(folder), ledger=self.ledger, codec=WireCodec(), topics=ALL)
+        self.heard: list[str] = []
+        self._ears = self.bus.subscribe((PROMPTS,), group="ears")
+
+    def pump(self, stage: Shout, *, concurrency: int = 256) -> Pump:
+        return Pump(
+            stage, bus=self.bus, results=self.results, ledger=self.ledger, worker="w", concurrency=concurrency
+        )
+
+    async def listen(self) -> None:
+        async for delivery in self._ears:
+            self.heard.append(delivery.message.record.text.reveal())
+            await delivery.ack()
+
+
+@asynccontextmanager
+async def running(bench: Bench, *pumps: Pump) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(work) for work in (bench.listen(), *(pump.run() for pump in pumps))]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await bench.ledger.aclose()
+
+
+async def push_through(folder: Path, stage: Shout, names: Sequence[str], **options: int) -> Bench:
+    """Send `names` through a fresh process over `folder` and wait until nothing is left to do."""
+    bench = Bench(folder)
+    async with running(bench, bench.pump(stage, **options)):
+        await bench.ledger.open_run("r", plan="p")
+        await bench.bus.publish([message(name) for name in names])
+        async with asyncio.timeout(20):
+            await bench.bus.drained()
+    return bench
+
+
+async def test_every_message_is_worked_once_and_its_output_published(tmp_path: Path) -> None:
+    stage = Shout()
+    names = [f"n{i}" for i in range(700)]
+    bench = await push_through(tmp_path, stage, names)
+    assert sorted(bench.heard) == sorted(name.upper() for name in names)
+    assert set(stage.worked.values()) == {1}
+
+
+async def test_a_replay_answers_from_the_ledger_and_publishes_again(tmp_path: Path) -> None:
+    await push_through(tmp_path, Shout(), ["a", "b"])
+    stage = Shout(lambda text: "a different answer")
+    bench = await push_through(tmp_path, stage, ["a", "b"])
+    assert not stage.worked
+    assert sorted(bench.heard) == ["A", "B"]
+
+
+async def test_costs_are_booked_once_however_often_work_is_delivered(tmp_path: Path) -> None:
+    await push_through(tmp_path, Shout(), ["a", "b"])
+    await push_through(tmp_path, Shout(), ["a", "b", "c"])
+    ledger = SqlLedger(f"sqlite:{tmp_path / 'ledger.db'}")
+    (cost,) = await ledger.costs("r")
+    await ledger.aclose()
+    assert (cost.stage, cost.num_items, cost.num_new_tokens) == ("shout", 3, 21)
+
+
+async def test_the_loser_of_a_race_publishes_the_winners_result(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    stage = Shout()
+
+    def win_elsewhere(text: str) -> None:
+        frame = bench.results.frame([(PROMPTS, stage._say(message("a"), "the winner's words").record)])
+        race.append(asyncio.ensure_future(bench.results.save({"work_request_a": frame}, run="r", costs={})))
+
+    race: list[asyncio.Future[object]] = []
+    stage.behave = win_elsewhere  # type: ignore[assignment]  # a side effect is all that is wanted
+    async with running(bench, bench.pump(stage)):
+        await bench.ledger.open_run("r", plan="p")
+        await bench.bus.publish([message("a")])
+        await asyncio.wait_for(bench.bus.drained(), 20)
+    assert bench.heard == ["the winner's words"]
+
+
+async def test_busy_work_is_delivered_again_after_its_delay(tmp_path: Path) -> None:
+    refusals = iter([True, True, False])
+
+    def behave(text: str) -> str | None:
+        if text == "b" and next(refusals):
+            raise Retry("busy", after_s=0.01)
+        return None
+
+    stage = Shout(behave)
+    bench = await push_through(tmp_path, stage, ["a", "b"])
+    assert sorted(bench.heard) == ["A", "B"]
+    assert stage.worked["b"] == 3
+
+
+async def test_a_hopeless_record_ends_as_its_stage_says_and_its_neighbours_go_on(tmp_path: Path) -> None:
+    def behave(text: str) -> str | None:
+        if text == "bad":
+            raise Reject("too_long")
+        if text == "bug":
+            raise KeyError("surprise")
+        return None
+
+    bench = await push_through(tmp_path, Shout(behave), ["a", "bad", "bug", "b"])
+    assert sorted(bench.heard) == ["A", "B", "dead:bug_KeyError", "dead:too_long"]
+
+
+async def test_output_that_cannot_be_written_ends_its_own_item_alone(tmp_path: Path) -> None:
+    bench = await push_through(tmp_path, Shout(lambda text: "\ud800" if text == "half" else None), ["a", "half", "b"])
+    assert sorted(bench.heard) == ["A", "B", "dead:not_utf8"]
+
+
+async def test_a_graceful_stop_does_not_count_as_a_crash(tmp_path: Path) -> None:
+    class Slow(Shout):
+        async def work(self, message: Message) -> Produced:
+            await asyncio.sleep(3600)
+            raise AssertionError("never")
+
+    bench = Bench(tmp_path)
+    async with running(bench, bench.pump(Slow())):
+        await bench.ledger.open_run("r", plan="p")
+        await bench.bus.publish([message("a")])
+        await asyncio.sleep(0.2)
+    ledger = SqlLedger(f"sqlite:{tmp_path / 'ledger.db'}")
+    assert await ledger.begin(["work_request_a"], worker="w") == {"work_request_a": 0}
+    await ledger.aclose()
+
+
+async def crash_while_working(folder: Path, keys: Sequence[str], times: int) -> None:
+    """Leave `times` unfinished attempts on each key, as processes that were killed do."""
+    ledger = SqlLedger(f"sqlite:{folder / 'ledger.db'}")
+    for _ in range(times):
+        await ledger.begin(keys, worker="killed")
+    await ledger.aclose()
+
+
+async def test_a_suspect_is_worked_alone_and_innocents_survive_it(tmp_path: Path) -> None:
+    await crash_while_working(tmp_path, ["work_request_killer", "work_request_innocent"], 4)
+    company: list[int] = []
+
+    class Watched(Shout):
+        async def work(self, message: Message) -> Produced:
+            company.append(pump.stats.num_in_flight)
+            await asyncio.sleep(0.02)
+            return await super().work(message)
+
+    bench = Bench(tmp_path)
+    pump = bench.pump(Watched())
+    async with running(bench, pump):
+        await bench.ledger.open_run("r", plan="p")
+        await bench.bus.publish([message("killer"), message("innocent")])
+        await asyncio.wait_for(bench.bus.drained(), 20)
+    assert sorted(bench.heard) == ["INNOCENT", "KILLER"]
+    assert company == [1, 1]
+
+
+@pytest.mark.parametrize(("crashes", "ends"), [(6, ["X"]), (7, ["dead:crashed_repeatedly"])])
+async def test_only_crashes_alone_count_towards_giving_up(tmp_path: Path, crashes: int, ends: list[str]) -> None:
+    await crash_while_working(tmp_path, ["work_request_x"], crashes)
+    bench = await push_through(tmp_path, Shout(), ["x"])
+    assert bench.heard == ends
+
+
+async def test_slow_items_do_not_hold_back_finished_ones(tmp_path: Path) -> None:
+    gate = asyncio.Event()
+
+    class Gated(Shout):
+        async def work(self, message: Message) -> Produced:
+            if message.record.prompt.text.reveal() == "slow":
+                await gate.wait()
+            return await super().work(message)
+
+    bench = Bench(tmp_path)
+    async with running(bench, bench.pump(Gated())):
+        await bench.ledger.open_run("r", plan="p")
+        await bench.bus.publish([message("slow"), *(message(f"n{i}") for i in range(50))])
+        async with asyncio.timeout(10):
+            while len(bench.heard) < 50:
+                await asyncio.sleep(0.01)
+        assert "SLOW" not in bench.heard
+        gate.set()
+        await asyncio.wait_for(bench.bus.drained(), 20)
+    assert "SLOW" in bench.heard
