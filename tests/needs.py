@@ -1,0 +1,34 @@
+"""What some tests need and a fresh clone lacks: each function returns it, or ends the test with the reason.
+
+A missing thing skips the test, and fails it where the comma list in TRACEMEND_REQUIRE names the thing.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+
+def needs_data() -> Path:
+    """The folder of public data sets, from TRACEMEND_DATA."""
+    folder = os.environ.get("TRACEMEND_DATA", "")
+    if not folder or not Path(folder).is_dir():
+        _missing("data", f"TRACEMEND_DATA: a folder with the public data sets (it is {folder or 'unset'!r})")
+    return Path(folder)
+
+
+def needs_server(variable: str) -> str:
+    """The address of a real server, from one of the variables that CONTRIBUTING.md lists, such as POSTGRES_DSN."""
+    address = os.environ.get(variable, "")
+    if not address:
+        _missing("servers", f"{variable}: the address of a real server")
+    return address
+
+
+def _missing(thing: str, reason: str) -> NoReturn:
+    if thing in os.environ.get("TRACEMEND_REQUIRE", "").split(","):
+        pytest.fail(f"TRACEMEND_REQUIRE names '{thing}', and this test needs {reason}")
+    pytest.skip(f"needs {reason}")
