@@ -213,10 +213,11 @@ class Pump:
     async def _settle(self, batch: Sequence[_Item]) -> None:
         """Make a batch durable, then visible, then acknowledged: the order is the guarantee."""
         await self._save([item for item in batch if item.key is not None and not item.is_known])
-        messages: list[Message] = []
+        messages = [message for item in batch for message in item.produced]
+        followed: dict[str, Message] = {}  # siblings that end in one batch all see their group complete
         for item in batch:
-            messages += item.produced
-            messages += await self.stage.follow(item.message, item.produced)
+            followed |= {m.record.id: m for m in await self.stage.follow(item.message, item.produced)}
+        messages += followed.values()
         if messages:
             await self._publish(messages)
         for item in batch:

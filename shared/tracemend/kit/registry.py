@@ -71,7 +71,13 @@ class Registry(Generic[P]):
             if not module.name.rsplit(".", 1)[-1].startswith("_"):
                 importlib.import_module(module.name)
         for entry in importlib.metadata.entry_points(group=self._group):
-            importlib.import_module(entry.module)
+            try:
+                importlib.import_module(entry.module)
+            except ImportError as error:
+                raise SetupError(
+                    f"{self.kind} '{entry.name}' cannot be imported from {entry.module} ({error}); reinstall or remove "
+                    "the package that declares it"
+                ) from error
 
 
 def did_you_mean(name: str, known: list[str]) -> str:

@@ -1,0 +1,219 @@
+"""The `sqlite:` and `postgresql:` ledger: the one place with memory, on SQLAlchemy Core.
+
+Opened by `runtime`. Every method is one transaction; the statements are the same for both databases. First writers win
+by `ON CONFLICT DO NOTHING` and nothing else: no claims, no locks over work. Rows are written in key order, so that
+processes that write the same keys wait for one another and never in a circle. Iterators read page by page and hold no
+transaction between pages. What a method wrote survives SIGKILL and power cuts once it has returned.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, delete, select, tuple_, update
+
+from tracemend.adapters import sql_rows, sql_units
+from tracemend.adapters.sql_engine import Database
+from tracemend.adapters.sql_tables import ATTEMPTS, COSTS, OUTCOMES, PHASES, PROMPTS, REFUSED, RUNS, WORK
+from tracemend.kit.ports import Address, AdmittedPrompt, ConcludedUnit, Cost, RefusedRow
+from tracemend.records import Outcome, Unit
+
+_FIRST_STATE = "receiving"
+_PAGE = 1000
+"""Rows that an iterator reads at a time."""
+
+
+class SqlLedger:
+    """`kit.ports.Ledger`. `clock` gives the times that rows are stamped with, in seconds since 1970."""
+
+    def __init__(self, url: str, *, clock: Callable[[], float] = time.time) -> None:
+        """Opens, creates or migrates the database at `url`, blocking; `SetupError` says why that cannot be done."""
+        self._database = Database(url)
+        self._clock = clock
+
+    async def aclose(self) -> None:
+        await self._database.aclose()
+
+    # runs -----------------------------------------------------------------------------------------
+
+    async def open_run(self, run: str, *, plan: str) -> str:
+        values = {"run": run, "plan": plan, "state": _FIRST_STATE, "opened_at_s": self._clock()}
+
+        def work(connection: Connection) -> str:
+            statement = sql_rows.upsert(connection, RUNS).values(values)
+            statement = statement.on_conflict_do_update(index_elements=["run"], set_={"plan": plan})
+            return str(connection.scalar(statement.returning(RUNS.c.state)))
+
+        return await self._database.write(work)
+
+    async def run_plan(self, run: str) -> str | None:
+        return await self._database.read(lambda c: c.scalar(select(RUNS.c.plan).where(RUNS.c.run == run)))
+
+    async def set_state(self, run: str, state: str) -> None:
+        """`ValueError` if the run was never opened."""
+        statement = update(RUNS).where(RUNS.c.run == run).values(state=state)
+        if not await self._database.write(lambda c: c.execute(statement).rowcount):
+            raise ValueError(f"run {run} was never opened")
+
+    async def run_state(self, run: str) -> str | None:
+        return await self._database.read(lambda c: c.scalar(select(RUNS.c.state).where(RUNS.c.run == run)))
+
+    # intake ---------------------------------------------------------------------------------------
+
+    async def admit(
+        self, run: str, *, prompts: Sequence[AdmittedPrompt], refused: Sequence[RefusedRow], units: Sequence[Unit]
+    ) -> None:
+        """`ValueError` if the run was never opened, or a unit names a prompt that is not admitted."""
+
+        def work(connection: Connection) -> None:
+            known = connection.execute(select(RUNS.c.num_admitted).where(RUNS.c.run == run).with_for_update()).first()
+            if known is None:
+                raise ValueError(f"run {run} was never opened")
+            if known.num_admitted is None:
+                sql_units.seal(connection, run, prompts=prompts, refused=refused, units=units)
+
+        await self._database.write(work)
+
+    async def intake(self, run: str) -> tuple[int, int] | None:
+        statement = select(RUNS.c.num_admitted, RUNS.c.num_refused).where(RUNS.c.run == run)
+        row = await self._database.read(lambda c: c.execute(statement).first())
+        return None if row is None or row.num_admitted is None else (row.num_admitted, row.num_refused)
+
+    async def admitted(self, run: str) -> AsyncIterator[AdmittedPrompt]:
+        """In row order."""
+        async for row in self._pages(select(PROMPTS).where(PROMPTS.c.run == run), PROMPTS.c.row):
+            yield AdmittedPrompt(row=row.row, prompt=row.prompt, address=sql_rows.address_of(row))
+
+    async def refused(self, run: str) -> AsyncIterator[RefusedRow]:
+        """In row order."""
+        async for row in self._pages(select(REFUSED).where(REFUSED.c.run == run), REFUSED.c.row):
+            address = None if row.pack is None else sql_rows.address_of(row)
+            yield RefusedRow(row=row.row, reason=row.reason, detail=row.detail, source=row.source, address=address)
+
+    # work -----------------------------------------------------------------------------------------
+
+    async def results(self, keys: Sequence[str]) -> dict[str, Address]:
+        return await self._database.read(lambda c: sql_rows.results(c, keys))
+
+    async def begin(self, keys: Sequence[str], *, worker: str) -> dict[str, int]:
+        fresh = {"num_unfinished": 1, "worker": worker, "begun_at_s": self._clock()}
+        rows = [{"key": key, **fresh} for key in sorted(set(keys))]
+
+        def work(connection: Connection) -> dict[str, int]:
+            statement = sql_rows.upsert(connection, ATTEMPTS)
+            again = {
+                "num_unfinished": ATTEMPTS.c.num_unfinished + 1,
+                "worker": statement.excluded.worker,
+                "begun_at_s": statement.excluded.begun_at_s,
+            }
+            statement = statement.on_conflict_do_update(index_elements=["key"], set_=again)
+            counted = connection.execute(statement.returning(ATTEMPTS.c.key, ATTEMPTS.c.num_unfinished), rows)
+            return {row.key: row.num_unfinished - 1 for row in counted}
+
+        return await self._database.write(work) if rows else {}
+
+    async def close_attempts(self, keys: Sequence[str]) -> None:
+        def work(connection: Connection) -> None:
+            for chunk in sql_rows.chunks(sorted(set(keys))):
+                ours = ATTEMPTS.c.key.in_(chunk)
+                connection.execute(update(ATTEMPTS).where(ours).values(num_unfinished=ATTEMPTS.c.num_unfinished - 1))
+                connection.execute(delete(ATTEMPTS).where(ours, ATTEMPTS.c.num_unfinished <= 0))
+
+        await self._database.write(work)
+
+    async def finish(
+        self, results: Mapping[str, Address], *, run: str, costs: Mapping[str, Cost]
+    ) -> dict[str, Address]:
+        rows = [{"key": key, "run": run, **sql_rows.address_values(results[key])} for key in sorted(results)]
+
+        def work(connection: Connection) -> dict[str, Address]:
+            won = {key for (key,) in sql_rows.insert_new(connection, WORK, rows, returning=("key",))}
+            sql_rows.add_costs(connection, run, (costs[key] for key in sorted(won) if key in costs))
+            for chunk in sql_rows.chunks(sorted(results)):
+                connection.execute(delete(ATTEMPTS).where(ATTEMPTS.c.key.in_(chunk)))
+            return {**results, **sql_rows.results(connection, sorted(results.keys() - won))}
+
+        return await self._database.write(work) if rows else {}
+
+    # outcomes -------------------------------------------------------------------------------------
+
+    async def conclude(self, run: str, outcomes: Sequence[tuple[Outcome, Address]], *, epoch: int = 0) -> None:
+        """`ValueError` if a unit was never planned; then nothing of the call is written."""
+        if outcomes:
+            await self._database.write(lambda c: sql_units.conclude(c, run, outcomes, epoch))
+
+    async def outcomes(self, run: str, *, arm: str | None = None) -> AsyncIterator[ConcludedUnit]:
+        """The outcome that counts (highest epoch) of every concluded unit, in order of arm, row, sample and variant."""
+        order = (OUTCOMES.c.row, OUTCOMES.c.sample, OUTCOMES.c.variant)
+        for each in [arm] if arm is not None else sorted(await self.unit_counts(run)):
+            async for row in self._pages(sql_units.concluded(run, each), *order):
+                yield sql_units.concluded_unit(row)
+
+    async def open_prompts(
+        self, run: str, *, arms: Sequence[str] | None = None, among: Sequence[str] | None = None
+    ) -> set[str]:
+        return await self._database.read(lambda c: sql_units.open_prompts(c, run, arms=arms, among=among))
+
+    async def outcome_counts(self, run: str) -> dict[tuple[str, str, str], int]:
+        tallies = await self._database.read(lambda c: sql_units.tallies(c, run))
+        return {(arm, state, reason): num_units for (arm, state, reason), num_units in tallies.items() if state}
+
+    async def unit_counts(self, run: str) -> dict[str, int]:
+        counts: Counter[str] = Counter()
+        for (arm, _, _), num_units in (await self._database.read(lambda c: sql_units.tallies(c, run))).items():
+            counts[arm] += num_units
+        return dict(counts)
+
+    # phases ---------------------------------------------------------------------------------------
+
+    async def phase(self, run: str, key: str) -> Address | None:
+        statement = select(PHASES).where(PHASES.c.run == run, PHASES.c.key == key)
+        row = await self._database.read(lambda c: c.execute(statement).first())
+        return None if row is None else sql_rows.address_of(row)
+
+    async def finish_phase(self, run: str, key: str, *, name: str, address: Address) -> Address:
+        values = {"run": run, "key": key, "name": name, "ended_at_s": self._clock(), **sql_rows.address_values(address)}
+
+        def work(connection: Connection) -> Address:
+            connection.execute(sql_rows.upsert(connection, PHASES).values(values).on_conflict_do_nothing())
+            won = connection.execute(select(PHASES).where(PHASES.c.run == run, PHASES.c.key == key)).one()
+            return sql_rows.address_of(won)
+
+        return await self._database.write(work)
+
+    async def phases(self, run: str) -> list[tuple[str, str, Address]]:
+        statement = select(PHASES).where(PHASES.c.run == run).order_by(PHASES.c.number)
+        rows = await self._database.read(lambda c: c.execute(statement).all())
+        return [(row.name, row.key, sql_rows.address_of(row)) for row in rows]
+
+    # costs ----------------------------------------------------------------------------------------
+
+    async def add_cost(self, run: str, cost: Cost) -> None:
+        await self._database.write(lambda c: sql_rows.add_costs(c, run, [cost]))
+
+    async def costs(self, run: str) -> list[Cost]:
+        """One sum per stage, by name of the stage."""
+        columns = [column for column in COSTS.c if column.name != "run"]
+        statement = select(*columns).where(COSTS.c.run == run).order_by(COSTS.c.stage)
+        rows = await self._database.read(lambda c: c.execute(statement).all())
+        return [Cost(**row._mapping) for row in rows]
+
+    # ----------------------------------------------------------------------------------------------
+
+    async def _pages(self, statement: Select[Any], *order: ColumnElement[Any]) -> AsyncIterator[Row[Any]]:
+        """The rows of `statement` in `order`, whose columns it selects and which is unique, some at a time."""
+        page, rest = statement.order_by(*order).limit(_PAGE), None
+        while rows := await self._database.read(functools.partial(_all, page if rest is None else rest)):
+            for row in rows:
+                yield row
+            if len(rows) < _PAGE:
+                return
+            rest = page.where(tuple_(*order) > tuple_(*(getattr(row, column.key or "") for column in order)))
+
+
+def _all(statement: Select[Any], connection: Connection) -> Sequence[Row[Any]]:
+    return connection.execute(statement).all()

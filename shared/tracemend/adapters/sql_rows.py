@@ -1,0 +1,87 @@
+"""Between the ledger's records and its rows, and the inserts of which the first writer wins.
+
+Used by `sql_ledger` and `sql_units` alone.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Row, Table, insert, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from tracemend.adapters.sql_tables import COSTS, WORK
+from tracemend.kit.ports import Address, Cost
+
+T = TypeVar("T")
+Values = dict[str, Any]
+
+CHUNK = 5000
+"""Rows or keys in one statement: few enough for the parameter limits of both databases."""
+_ADDED = ("num_items", "num_prompt_tokens", "num_new_tokens", "seconds", "money")
+
+
+def address_values(address: Address) -> Values:
+    """The address columns of a row."""
+    return {
+        "pack": address.pack,
+        "pack_offset": address.offset,
+        "pack_length": address.length,
+        "digest": address.digest,
+    }
+
+
+def address_of(row: Row[Any]) -> Address:
+    """The address that a row holds."""
+    return Address(pack=row.pack, offset=row.pack_offset, length=row.pack_length, digest=row.digest)
+
+
+def upsert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """An insert that can say what happens on conflict; both dialects spell it alike."""
+    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+
+
+def insert_all(connection: Connection, table: Table, rows: Iterable[Values]) -> None:
+    """Insert `rows` without ever holding all of them."""
+    for chunk in chunks(rows):
+        connection.execute(insert(table), chunk)
+
+
+def insert_new(connection: Connection, table: Table, rows: Sequence[Values], *, returning: Sequence[str]) -> list[Any]:
+    """Insert the `rows` that nobody has inserted before; their `returning` columns."""
+    if not rows:
+        return []
+    statement = upsert(connection, table).on_conflict_do_nothing().returning(*(table.c[name] for name in returning))
+    return [tuple(row) for row in connection.execute(statement, rows)]
+
+
+def results(connection: Connection, keys: Iterable[str]) -> dict[str, Address]:
+    """Addresses of the work keys that are done."""
+    found: dict[str, Address] = {}
+    for chunk in chunks(keys):
+        for row in connection.execute(select(WORK).where(WORK.c.key.in_(chunk))):
+            found[row.key] = address_of(row)
+    return found
+
+
+def add_costs(connection: Connection, run: str, costs: Iterable[Cost]) -> None:
+    """Add `costs` to the run's sums, which are kept by stage."""
+    sums: dict[str, Values] = {}
+    for cost in costs:
+        total = sums.setdefault(cost.stage, {"run": run, "stage": cost.stage, **dict.fromkeys(_ADDED, 0)})
+        for name in _ADDED:
+            total[name] += getattr(cost, name)
+    if sums:
+        statement = upsert(connection, COSTS)
+        added = {name: COSTS.c[name] + statement.excluded[name] for name in _ADDED}
+        statement = statement.on_conflict_do_update(index_elements=["run", "stage"], set_=added)
+        connection.execute(statement, [sums[stage] for stage in sorted(sums)])
+
+
+def chunks(items: Iterable[T]) -> Iterator[list[T]]:
+    """`items` in lists of at most `CHUNK`."""
+    iterator = iter(items)
+    while chunk := list(itertools.islice(iterator, CHUNK)):
+        yield chunk

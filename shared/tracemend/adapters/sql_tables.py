@@ -1,0 +1,172 @@
+"""The ledger's tables, and how an older ledger is brought up to date.
+
+Read by `sql_ledger` and `sql_engine` alone. The statements over these tables are the same for SQLite and PostgreSQL.
+A change here needs a step in `MIGRATIONS` and the next `VERSION`; a step is written against the schema as it was, in
+SQL of its own, because `METADATA` moves on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Float,
+    ForeignKeyConstraint,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    UniqueConstraint,
+)
+
+VERSION = 1
+MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {}
+"""From a version to the step that makes the next one of it."""
+
+METADATA = MetaData()
+
+
+def _address(*, nullable: bool = False) -> list[Column[object]]:
+    """Where a record lies in the store: the fields of `kit.ports.Address`."""
+    kinds = {"pack": String, "pack_offset": BigInteger, "pack_length": BigInteger, "digest": String}
+    return [Column(name, kind(), nullable=nullable) for name, kind in kinds.items()]
+
+
+SCHEMA = Table("schema_version", METADATA, Column("version", Integer, primary_key=True, autoincrement=False))
+
+RUNS = Table(
+    "runs",
+    METADATA,
+    Column("run", String, primary_key=True),
+    Column("plan", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("num_admitted", Integer),  # both are null until the intake is sealed
+    Column("num_refused", Integer),
+    Column("opened_at_s", Float, nullable=False),
+)
+
+PROMPTS = Table(
+    "prompts",
+    METADATA,
+    Column("run", String),
+    Column("row", Integer),
+    Column("prompt", String, nullable=False),
+    *_address(),
+    PrimaryKeyConstraint("run", "row"),
+    UniqueConstraint("prompt", "run"),
+    ForeignKeyConstraint(["run"], ["runs.run"]),
+    sqlite_with_rowid=False,
+)
+
+REFUSED = Table(
+    "refused",
+    METADATA,
+    Column("run", String),
+    Column("row", Integer),
+    Column("reason", String, nullable=False),
+    Column("detail", String, nullable=False),
+    Column("source", String, nullable=False),
+    *_address(nullable=True),
+    PrimaryKeyConstraint("run", "row"),
+    ForeignKeyConstraint(["run"], ["runs.run"]),
+    sqlite_with_rowid=False,
+)
+
+UNIT = ("run", "arm", "row", "sample", "variant")
+"""The columns that name a planned unit; `row` stands for its prompt, so that keys are short and lie in row order."""
+
+# `epoch`, `state` and `reason` are those of the outcome that counts, the one of the highest epoch; while the unit is
+# open they are -1 and empty.
+UNITS = Table(
+    "units",
+    METADATA,
+    Column("run", String),
+    Column("arm", String),
+    Column("row", Integer),
+    Column("sample", Integer),
+    Column("variant", String),
+    Column("epoch", Integer, nullable=False),
+    Column("state", String, nullable=False),
+    Column("reason", String, nullable=False),
+    PrimaryKeyConstraint(*UNIT),
+    ForeignKeyConstraint(["run", "row"], ["prompts.run", "prompts.row"]),
+    sqlite_with_rowid=False,
+)
+
+OUTCOMES = Table(
+    "outcomes",
+    METADATA,
+    Column("run", String),
+    Column("arm", String),
+    Column("row", Integer),
+    Column("sample", Integer),
+    Column("variant", String),
+    Column("epoch", Integer),
+    Column("state", String, nullable=False),
+    Column("reason", String, nullable=False),
+    *_address(),
+    PrimaryKeyConstraint(*UNIT, "epoch"),
+    ForeignKeyConstraint(UNIT, [f"units.{name}" for name in UNIT]),
+    sqlite_with_rowid=False,
+)
+
+# How many units of an arm stand where, kept up by the transactions that move them: progress asks every second.
+TALLIES = Table(
+    "tallies",
+    METADATA,
+    Column("run", String),
+    Column("arm", String),
+    Column("state", String),  # empty for open units
+    Column("reason", String),
+    Column("num_units", Integer, nullable=False),
+    PrimaryKeyConstraint("run", "arm", "state", "reason"),
+    sqlite_with_rowid=False,
+)
+
+WORK = Table(
+    "work",
+    METADATA,
+    Column("key", String, primary_key=True),
+    Column("run", String, nullable=False),  # the run that paid for it; others share it
+    *_address(),
+    sqlite_with_rowid=False,
+)
+
+ATTEMPTS = Table(
+    "attempts",
+    METADATA,
+    Column("key", String, primary_key=True),
+    Column("num_unfinished", Integer, nullable=False),
+    Column("worker", String, nullable=False),  # the last one that began
+    Column("begun_at_s", Float, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+PHASES = Table(
+    "phases",
+    METADATA,
+    Column("number", Integer, primary_key=True, autoincrement=True),  # the order they ended in
+    Column("run", String, nullable=False),
+    Column("key", String, nullable=False),
+    Column("name", String, nullable=False),
+    *_address(),
+    Column("ended_at_s", Float, nullable=False),
+    UniqueConstraint("run", "key"),
+)
+
+COSTS = Table(
+    "costs",
+    METADATA,
+    Column("run", String),
+    Column("stage", String),
+    Column("num_items", BigInteger, nullable=False),
+    Column("num_prompt_tokens", BigInteger, nullable=False),
+    Column("num_new_tokens", BigInteger, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("money", Float, nullable=False),
+    PrimaryKeyConstraint("run", "stage"),
+)

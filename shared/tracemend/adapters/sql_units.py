@@ -1,0 +1,180 @@
+"""Planned units and their outcomes in the SQL ledger: sealing, concluding, counting, what is open.
+
+Used by `sql_ledger` alone, inside its transactions. Of all outcomes of a unit the one of the highest epoch counts;
+`units` repeats its state and `tallies` counts it, both in the transaction that writes the outcome.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+from sqlalchemy import Connection, Row, Select, and_, bindparam, literal_column, select, update
+
+from tracemend.adapters.sql_rows import Values, address_of, address_values, chunks, insert_all, insert_new, upsert
+from tracemend.adapters.sql_tables import OUTCOMES, PROMPTS, REFUSED, RUNS, TALLIES, UNIT, UNITS
+from tracemend.kit.ports import Address, AdmittedPrompt, ConcludedUnit, RefusedRow
+from tracemend.records import Outcome, Unit
+
+Name: TypeAlias = tuple[Any, ...]
+"""The values of a unit's `UNIT` columns."""
+
+_OPEN: Values = {"epoch": -1, "state": "", "reason": ""}
+_NOWHERE = dict.fromkeys(("pack", "pack_offset", "pack_length", "digest"))
+_CONCLUDE = (
+    update(UNITS)
+    .where(*(UNITS.c[name] == bindparam(f"its_{name}") for name in UNIT))
+    .values({name: bindparam(f"its_{name}") for name in _OPEN})
+)
+
+
+def seal(
+    connection: Connection,
+    run: str,
+    *,
+    prompts: Sequence[AdmittedPrompt],
+    refused: Sequence[RefusedRow],
+    units: Sequence[Unit],
+) -> None:
+    """Write the intake of `run`; `ValueError` where a unit names a prompt that is not admitted."""
+    rows = {prompt.prompt: prompt.row for prompt in prompts}
+    stray = next((unit.prompt for unit in units if unit.prompt not in rows), None)
+    if stray is not None:
+        raise ValueError(f"a unit is planned for prompt {stray}, which is not admitted")
+    admitted = ({"run": run, "row": p.row, "prompt": p.prompt, **address_values(p.address)} for p in prompts)
+    kept_out = (
+        {"run": run, "row": r.row, "reason": r.reason, "detail": _storable(r.detail), "source": _storable(r.source)}
+        | (address_values(r.address) if r.address else _NOWHERE)
+        for r in refused
+    )
+    insert_all(connection, PROMPTS, admitted)
+    insert_all(connection, REFUSED, kept_out)
+    insert_all(connection, UNITS, ({**_named(run, unit, rows), **_OPEN} for unit in units))
+    _tally(connection, run, Counter((unit.arm, "", "") for unit in units))
+    sealed = {"num_admitted": len(prompts), "num_refused": len(refused)}
+    connection.execute(update(RUNS).where(RUNS.c.run == run).values(**sealed))
+
+
+def conclude(connection: Connection, run: str, outcomes: Sequence[tuple[Outcome, Address]], epoch: int) -> None:
+    """Insert what is new of `outcomes` and let it count; `ValueError` where a unit was never planned."""
+    rows = _rows_of(connection, run, {outcome.unit.prompt for outcome, _ in outcomes})
+    said: dict[Name, Values] = {}
+    for outcome, address in outcomes:
+        ends = {"epoch": epoch, "state": outcome.state.value, "reason": outcome.reason, **address_values(address)}
+        full = _named(run, outcome.unit, rows) | ends
+        said.setdefault(_name(full), full)
+    standing = _standing(connection, run, said)
+    stray = next(
+        (outcome.id for outcome, _ in outcomes if _name(_named(run, outcome.unit, rows)) not in standing), None
+    )
+    if stray is not None:
+        raise ValueError(f"outcome {stray} of run {run} belongs to a unit that was never planned")
+    won = insert_new(connection, OUTCOMES, [said[name] for name in sorted(said)], returning=UNIT)
+    _let_count(connection, run, [(standing[name], said[name]) for name in sorted(won)])
+
+
+def _let_count(connection: Connection, run: str, moves: Sequence[tuple[Row[Any], Values]]) -> None:
+    """Make new outcomes the ones that count, save where one of a higher epoch does."""
+    moves = [(before, after) for before, after in moves if before.epoch < after["epoch"]]
+    changes: Counter[Name] = Counter()
+    for before, after in moves:
+        changes[after["arm"], before.state, before.reason] -= 1
+        changes[after["arm"], after["state"], after["reason"]] += 1
+    if moves:
+        named = [{f"its_{name}": after[name] for name in (*UNIT, *_OPEN)} for _, after in moves]
+        connection.execute(_CONCLUDE, named)
+        _tally(connection, run, changes)
+
+
+def _standing(connection: Connection, run: str, units: Mapping[Name, Values]) -> dict[Name, Row[Any]]:
+    """What counts now of `units`, with all units of the same arms and rows; locked where the database locks rows."""
+    arms, rows = {unit["arm"] for unit in units.values()}, {unit["row"] for unit in units.values()}
+    found: dict[Name, Row[Any]] = {}
+    for chunk in chunks(sorted(rows)):
+        statement = select(UNITS).where(UNITS.c.run == run, UNITS.c.arm.in_(sorted(arms)), UNITS.c.row.in_(chunk))
+        for row in connection.execute(statement.order_by(*(UNITS.c[name] for name in UNIT)).with_for_update()):
+            found[_name(row._asdict())] = row
+    return found
+
+
+def _tally(connection: Connection, run: str, changes: Mapping[Name, int]) -> None:
+    if not changes:
+        return
+    rows = [
+        {"run": run, "arm": arm, "state": state, "reason": reason, "num_units": change}
+        for (arm, state, reason), change in sorted(changes.items())
+    ]
+    statement = upsert(connection, TALLIES)
+    added = {"num_units": TALLIES.c.num_units + statement.excluded.num_units}
+    statement = statement.on_conflict_do_update(index_elements=["run", "arm", "state", "reason"], set_=added)
+    connection.execute(statement, rows)
+
+
+def tallies(connection: Connection, run: str) -> dict[Name, int]:
+    """(arm, state, reason) to the number of units, open ones with an empty state."""
+    rows = connection.execute(select(TALLIES).where(TALLIES.c.run == run, TALLIES.c.num_units > 0))
+    return {(row.arm, row.state, row.reason): row.num_units for row in rows}
+
+
+def open_prompts(
+    connection: Connection, run: str, *, arms: Sequence[str] | None, among: Sequence[str] | None
+) -> set[str]:
+    """Prompts, of `among` or of all, with an open unit of one of `arms` or of any."""
+    found: set[str] = set()
+    for arm in arms if arms is not None else sorted({arm for arm, _, _ in tallies(connection, run)}):
+        unit_is_open = (UNITS.c.run == run) & (UNITS.c.arm == arm) & (UNITS.c.epoch < 0)
+        if among is None:
+            rows = select(UNITS.c.row).where(unit_is_open)
+            found.update(
+                connection.scalars(select(PROMPTS.c.prompt).where(PROMPTS.c.run == run, PROMPTS.c.row.in_(rows)))
+            )
+        else:
+            its = select(UNITS.c.row).where(unit_is_open, UNITS.c.row == PROMPTS.c.row).exists()
+            for chunk in chunks(among):
+                found.update(row.prompt for row in connection.execute(_prompts(run, chunk).where(its)))
+    return found
+
+
+def concluded(run: str, arm: str) -> Select[Any]:
+    """The outcome that counts of every concluded unit of an arm, with its prompt."""
+    counts = and_(*(UNITS.c[name] == OUTCOMES.c[name] for name in (*UNIT, "epoch")))
+    its_prompt = (PROMPTS.c.run == OUTCOMES.c.run) & (PROMPTS.c.row == OUTCOMES.c.row)
+    statement = select(OUTCOMES, PROMPTS.c.prompt).join(UNITS, counts).join(PROMPTS, its_prompt)
+    return statement.where(OUTCOMES.c.run == run, OUTCOMES.c.arm == arm)
+
+
+def concluded_unit(row: Row[Any]) -> ConcludedUnit:
+    """A row of `concluded`."""
+    unit = Unit(arm=row.arm, prompt=row.prompt, sample=row.sample, variant=row.variant)
+    return ConcludedUnit(unit=unit, epoch=row.epoch, state=row.state, reason=row.reason, address=address_of(row))
+
+
+def _prompts(run: str, prompts: Sequence[str]) -> Select[Any]:
+    """Those of `prompts` that are admitted, with their rows."""
+    # The run is compared as an expression, which no index serves: SQLite has no statistics here and would otherwise
+    # read all prompts of the run instead of looking up the few that are named.
+    its_run = PROMPTS.c.run + literal_column("''")
+    return select(PROMPTS.c.prompt, PROMPTS.c.row).where(PROMPTS.c.prompt.in_(prompts), its_run == run)
+
+
+def _storable(text: str) -> str:
+    """`text` from a user's file as any database takes it: lone surrogates and NUL become replacement characters."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+
+
+def _rows_of(connection: Connection, run: str, prompts: set[str]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for chunk in chunks(sorted(prompts)):
+        found.update((row.prompt, row.row) for row in connection.execute(_prompts(run, chunk)))
+    return found
+
+
+def _named(run: str, unit: Unit, rows: Mapping[str, int]) -> Values:
+    """The `UNIT` columns of `unit`; a prompt that was never admitted has row -1, where no unit is planned."""
+    row = rows.get(unit.prompt, -1)
+    return {"run": run, "arm": unit.arm, "row": row, "sample": unit.sample, "variant": unit.variant}
+
+
+def _name(row: Mapping[str, Any]) -> Name:
+    return tuple(row[name] for name in UNIT)
