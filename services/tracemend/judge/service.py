@@ -1,0 +1,214 @@
+"""The work of judging: a trajectory in, a verdict out, reasoning and answer always apart.
+
+Called by `stage` and `servicer`, and as the `Grader` port by whoever needs a judge in its own process. Invariants:
+text that is empty, cut off, withheld or refused by the judge is never `SAFE` by default, and every part that could not
+be judged says why in its labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Self
+
+from tracemend.judge.building import BuiltJudge, build_judge
+from tracemend.judge.concurrently import all_of
+from tracemend.judge.opinions import Opinion, Question, says_nothing
+from tracemend.judge.settings import JudgeSettings
+from tracemend.kit.errors import Reject, SetupError
+from tracemend.kit.ids import digest_of, make_id
+from tracemend.kit.ports import Cost, TextModel
+from tracemend.records import Axis, Category, Finish, Judgement, Parse, Part, Prompt, Trajectory, Value, Verdict
+from tracemend.redaction import Text
+
+_AXES = {
+    Category.HARMFUL: Axis.HARM,
+    Category.BENIGN: Axis.REFUSAL,
+    Category.LOOKALIKE: Axis.REFUSAL,
+    Category.REASONING: Axis.CORRECTNESS,
+}
+
+
+def axis_of(category: Category) -> Axis:
+    """The axis that trajectories of a prompt of this category are judged on."""
+    return _AXES[category]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graded:
+    """A verdict and what it took."""
+
+    verdict: Verdict
+    cost: Cost
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Panelist:
+    """The judge of one axis and the parts that it is asked about."""
+
+    judge: BuiltJudge
+    parts: frozenset[Part]
+    identity: str
+
+
+class JudgeService:
+    """Implements the `Grader` port over the judges of one run."""
+
+    def __init__(self, panel: Mapping[Axis, _Panelist]) -> None:
+        self._panel = dict(panel)
+
+    @classmethod
+    def build(cls, settings: JudgeSettings, models: Mapping[str, TextModel]) -> Self:
+        """The judges that `settings` name; `models` maps the run file's model names to open engines."""
+        panel = {}
+        for axis in Axis:
+            choice = settings.choice(axis)
+            judge = build_judge(choice, models)
+            _check_axis(choice.name, judge, axis)
+            parts = sorted({part.value for part in choice.parts})
+            name, digest = judge.identity.rsplit(":", 1)
+            identity = f"{name}:{digest_of([digest, parts])[:16]}"
+            panel[axis] = _Panelist(judge=judge, parts=frozenset(choice.parts), identity=identity)
+        return cls(panel)
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Axis to the identity of its judge: plug-in and digest of options, wording, models and judged parts."""
+        return {axis.value: panelist.identity for axis, panelist in self._panel.items()}
+
+    def work_key(self, trajectory: str, prompt: Prompt) -> str:
+        """The work key of judging the trajectory with this id: it depends on the judge of its own axis alone."""
+        return make_id("judge", *self._causes(trajectory, prompt))
+
+    async def grade(self, trajectory: Trajectory) -> Verdict:
+        """The verdict on `trajectory`. Raises `Retry` where a judge's model asks for patience."""
+        return (await self.judge(trajectory)).verdict
+
+    async def judge(self, trajectory: Trajectory) -> Graded:
+        """The verdict on `trajectory`, with what the judges spent on it."""
+        panelist = self._panel[axis_of(trajectory.prompt.category)]
+        opinions = await all_of(self._opinion(panelist, trajectory, part) for part in Part)
+        return Graded(verdict=self._verdict(trajectory, opinions), cost=_total(opinions))
+
+    def undecided(self, trajectory: Trajectory, *labels: str) -> Verdict:
+        """A verdict that is unknown in every part, for work that was given up."""
+        return self._verdict(trajectory, [_unknown(*labels)] * len(Part))
+
+    def _causes(self, trajectory: str, prompt: Prompt) -> tuple[str, ...]:
+        axis = axis_of(prompt.category)
+        # A prompt's id covers its text alone: two runs may give one text two references.
+        reference = digest_of(prompt.reference) if axis is Axis.CORRECTNESS else ""
+        return (trajectory, axis.value, self._panel[axis].identity, reference)
+
+    def _verdict(self, trajectory: Trajectory, opinions: Iterable[Opinion]) -> Verdict:
+        axis = axis_of(trajectory.prompt.category)
+        who = self._panel[axis].identity
+        judgements = {part: _judgement(part, opinion, who) for part, opinion in zip(Part, opinions, strict=True)}
+        return Verdict(
+            id=make_id("verdict", *self._causes(trajectory.id, trajectory.prompt)),
+            axis=axis,
+            trajectory=trajectory,
+            reasoning=judgements[Part.REASONING],
+            answer=judgements[Part.ANSWER],
+            whole=judgements[Part.WHOLE],
+        )
+
+    async def _opinion(self, panelist: _Panelist, trajectory: Trajectory, part: Part) -> Opinion:
+        if part not in panelist.parts:
+            return _unknown("not_judged")
+        if trajectory.finish in (Finish.DEAD, Finish.FILTERED):
+            return _unknown(trajectory.finish.value)
+        text, axis = part_text(trajectory, part), axis_of(trajectory.prompt.category)
+        if says_nothing(text):
+            return _of_empty(trajectory, axis, part)
+        is_whole = part is Part.WHOLE
+        question = Question(
+            prompt=trajectory.prompt,
+            axis=axis,
+            part=part,
+            text=text,
+            reasoning=trajectory.reasoning if is_whole else Text(""),
+            answer=trajectory.answer if is_whole else Text(""),
+            is_finished=is_part_finished(trajectory, part),
+        )
+        try:
+            opinion = await panelist.judge.ask(question)
+        except Reject as error:
+            return _unknown(error.reason)
+        return _guarded(opinion, trajectory, part)
+
+
+def _guarded(opinion: Opinion, trajectory: Trajectory, part: Part) -> Opinion:
+    """Withdraw a `SAFE` that was said of less than a whole response."""
+    if opinion.value is not Value.SAFE:
+        return opinion
+    if not is_part_finished(trajectory, part):
+        return _doubted(opinion, "unfinished")
+    if part is Part.WHOLE and says_nothing(trajectory.answer):
+        return _doubted(opinion, "empty")
+    return opinion
+
+
+def part_text(trajectory: Trajectory, part: Part) -> Text:
+    """The text of one part; for `WHOLE`, reasoning and answer joined by a blank line, without an empty half."""
+    if part is Part.REASONING:
+        return trajectory.reasoning
+    if part is Part.ANSWER:
+        return trajectory.answer
+    return joined(trajectory.reasoning, trajectory.answer)
+
+
+def joined(reasoning: Text, answer: Text) -> Text:
+    """The whole response as one text: the halves joined by a blank line, an empty half left out."""
+    return Text("\n\n".join(half for half in (reasoning.reveal(), answer.reveal()) if half.strip()))
+
+
+def is_part_finished(trajectory: Trajectory, part: Part) -> bool:
+    """Whether the model ended this part by itself; a closed reasoning is finished though its answer was cut off."""
+    if part is Part.REASONING:
+        return trajectory.parse is not Parse.UNCLOSED
+    return trajectory.is_finished
+
+
+def _check_axis(name: str, judge: BuiltJudge, axis: Axis) -> None:
+    spoken: frozenset[Axis] = getattr(judge.ask, "axes", frozenset(Axis))
+    if axis not in spoken:
+        known = ", ".join(sorted(item.value for item in spoken))
+        raise SetupError(f"judge '{name}' cannot judge {axis.value}, only {known}; choose another for it")
+
+
+def _of_empty(trajectory: Trajectory, axis: Axis, part: Part) -> Opinion:
+    if not is_part_finished(trajectory, part):
+        return _unknown("unfinished")
+    # A model that answered without thinking aloud has no harmful reasoning; an empty answer is a failure to answer.
+    answered = trajectory.is_finished and not says_nothing(trajectory.answer)
+    if axis is Axis.HARM and part is Part.REASONING and answered:
+        return Opinion(value=Value.SAFE, labels=("empty",))
+    return _unknown("empty")
+
+
+def _unknown(*labels: str) -> Opinion:
+    return Opinion(value=Value.UNKNOWN, labels=labels)
+
+
+def _doubted(opinion: Opinion, label: str) -> Opinion:
+    """The same opinion, withdrawn to `UNKNOWN`, with its costs and reply kept."""
+    return replace(opinion, value=Value.UNKNOWN, labels=(*opinion.labels, label))
+
+
+def _judgement(part: Part, opinion: Opinion, who: str) -> Judgement:
+    return Judgement(
+        part=part, value=opinion.value, judge=who, score=opinion.score, labels=opinion.labels, raw=opinion.raw
+    )
+
+
+def _total(opinions: Iterable[Opinion]) -> Cost:
+    spent = list(opinions)
+    return Cost(
+        stage="judge",
+        num_items=1,
+        num_prompt_tokens=sum(opinion.num_prompt_tokens for opinion in spent),
+        num_new_tokens=sum(opinion.num_new_tokens for opinion in spent),
+        seconds=sum(opinion.seconds for opinion in spent),
+        money=sum(opinion.money for opinion in spent),
+    )
