@@ -1,0 +1,31 @@
+"""The `tracemend` command: parses arguments and leaves; every command imports what it needs when it runs.
+
+Exit codes: 0 done · 1 an unexpected error · 2 something must be changed first (arguments, run file, files) · 3 `verify`
+found a broken law · 4 a budget is spent · 130 interrupted; 4 and 130 go on with the same command.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from tracemend.kit.errors import SetupError
+
+EXIT_SETUP = 2
+EXIT_INTERRUPTED = 130
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    from tracemend.cli.app import app
+
+    try:
+        app()
+    except SetupError as error:
+        print(f"tracemend: {error}", file=sys.stderr)
+        raise SystemExit(EXIT_SETUP) from None
+    except KeyboardInterrupt:
+        raise SystemExit(EXIT_INTERRUPTED) from None
+
+
+if __name__ == "__main__":
+    main()

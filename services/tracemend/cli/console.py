@@ -1,0 +1,173 @@
+"""How the command line shows a run: live progress on a terminal, plain lines elsewhere, JSON lines when asked.
+
+Model text never reaches the terminal by this way; what is shown are names, counts and times.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from tracemend.embedded.progress import Observer
+from tracemend.kit.pump import PumpStats
+
+_REFRESH_S = 0.2
+_PLAIN_EVERY_S = 10.0
+
+
+def observer_for(*, as_json: bool) -> Observer:
+    """The observer that fits the terminal that we write to."""
+    if as_json:
+        return JsonLines()
+    console = Console(stderr=True)
+    return LiveProgress(console) if console.is_terminal else PlainLines(console)
+
+
+class _Rates:
+    """Rates over the phase so far."""
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+
+    def summary(self, pumps: Sequence[PumpStats], states: Mapping[str, int] | None) -> str:
+        elapsed_s = max(time.monotonic() - self.started, 1e-6)
+        parts: list[str] = []
+        for pump in pumps:
+            if pump.stage == "generator" and pump.num_new_tokens:
+                parts.append(f"{pump.num_done} samples, {pump.num_new_tokens / elapsed_s:,.0f} tokens/s")
+            if pump.num_replayed:
+                parts.append(f"{pump.num_replayed} {pump.stage} results found again")
+            if pump.num_retried:
+                parts.append(f"{pump.num_retried} {pump.stage} retries")
+            if pump.num_dead:
+                parts.append(f"{pump.num_dead} {pump.stage} dead")
+        money = sum(pump.money for pump in pumps)
+        if money:
+            parts.append(f"cost {money:,.2f}")
+        parts += [f"{number} {state}" for state, number in sorted((states or {}).items())]
+        return " · ".join(parts)
+
+
+class LiveProgress:
+    """A bar per phase, redrawn in place; finished phases stay above as one line each."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bars = Progress(
+            SpinnerColumn(),
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(compact=True),
+            console=console,
+        )
+        self._live = Live(console=console, refresh_per_second=1 / _REFRESH_S, transient=True)
+        self._task: Any = None
+        self._name = ""
+        self._detail = ""
+        self._rates = _Rates()
+
+    def phase(self, name: str, *, total: int | None = None, note: str = "") -> None:
+        self._end()
+        self._name, self._detail, self._rates = name, note, _Rates()
+        self._task = self._bars.add_task(name, total=total)
+        self._live.start()
+        self._draw()
+
+    def advance(self, done: int, *, pumps: Sequence[PumpStats] = (), states: Mapping[str, int] | None = None) -> None:
+        if self._task is not None:
+            self._bars.update(self._task, completed=done)
+            self._detail = self._rates.summary(pumps, states)
+            self._draw()
+
+    def training(self, step: int, num_steps: int, loss: float) -> None:
+        if self._task is not None:
+            self._bars.update(self._task, completed=step, total=num_steps)
+            self._detail = f"loss {loss:.3f}"
+            self._draw()
+
+    def say(self, text: str) -> None:
+        self._console.print(f"  {text}", markup=False, highlight=False)
+
+    def close(self) -> None:
+        """End the display."""
+        self._end()
+
+    def _draw(self) -> None:
+        table = Table.grid()
+        table.add_row(self._bars)
+        if self._detail:
+            table.add_row(f"    [dim]{self._detail}")
+        self._live.update(table)
+
+    def _end(self) -> None:
+        if self._task is None:
+            return
+        self._live.stop()
+        self._bars.remove_task(self._task)
+        self._task = None
+        elapsed_s = time.monotonic() - self._rates.started
+        detail = f" [dim]{self._detail}" if self._detail else ""
+        self._console.print(f"[green]✓[/] {self._name} [dim]{elapsed_s:.1f} s[/]{detail}", highlight=False)
+
+
+class PlainLines:
+    """A line when a phase begins and ends, and one every ten seconds between: for logs."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._rates = _Rates()
+        self._shown = 0.0
+        self._name = ""
+        self._total: int | None = None
+
+    def phase(self, name: str, *, total: int | None = None, note: str = "") -> None:
+        self._name, self._total, self._rates = name, total, _Rates()
+        self._shown = time.monotonic()
+        of = f" ({total})" if total else ""
+        self.say(f"{name}{of}{': ' + note if note else ''}")
+
+    def advance(self, done: int, *, pumps: Sequence[PumpStats] = (), states: Mapping[str, int] | None = None) -> None:
+        if time.monotonic() - self._shown >= _PLAIN_EVERY_S:
+            self._shown = time.monotonic()
+            self.say(f"{self._name}: {done}/{self._total or '?'} · {self._rates.summary(pumps, states)}")
+
+    def training(self, step: int, num_steps: int, loss: float) -> None:
+        if step == num_steps or time.monotonic() - self._shown >= _PLAIN_EVERY_S:
+            self._shown = time.monotonic()
+            self.say(f"{self._name}: step {step}/{num_steps}, loss {loss:.3f}")
+
+    def say(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False)
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+class JsonLines:
+    """One JSON object per event on standard output."""
+
+    def phase(self, name: str, *, total: int | None = None, note: str = "") -> None:
+        self._write({"event": "phase", "phase": name, "total": total})
+
+    def advance(self, done: int, *, pumps: Sequence[PumpStats] = (), states: Mapping[str, int] | None = None) -> None:
+        self._write({"event": "progress", "done": done, "states": dict(states or {})})
+
+    def training(self, step: int, num_steps: int, loss: float) -> None:
+        self._write({"event": "training", "step": step, "num_steps": num_steps, "loss": loss})
+
+    def say(self, text: str) -> None:
+        self._write({"event": "message", "text": text})
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def _write(self, event: dict[str, Any]) -> None:
+        print(json.dumps(event), flush=True)

@@ -1,0 +1,72 @@
+"""`tracemend run` and `tracemend demo`: a pipeline under a progress display, interruptible and resumable."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.resources
+import os
+import shlex
+import signal
+import sys
+from pathlib import Path
+
+from tracemend.cli.console import observer_for
+from tracemend.embedded.budget import BudgetSpent
+from tracemend.embedded.pipeline import Finished, run_pipeline
+from tracemend.embedded.runfile import RunFile, load_run_file, parse_run_file
+
+EXIT_BUDGET = 4
+EXIT_INTERRUPTED = 130
+
+
+def cache_folder() -> Path:
+    """Where trained proving-ground models are kept: `TRACEMEND_CACHE`, else `~/.cache/tracemend`."""
+    return Path(os.environ.get("TRACEMEND_CACHE") or Path.home() / ".cache" / "tracemend")
+
+
+def demo(out: Path, *, as_json: bool) -> None:
+    """Run the demo's run file and say where to go from there."""
+    text = importlib.resources.files("tracemend.embedded").joinpath("demo.yaml").read_text(encoding="utf-8")
+    settings = parse_run_file(text, name="demo.yaml")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "run.yaml").write_text(text, encoding="utf-8")
+    finished = _execute(settings, out, command=f"tracemend demo --out {shlex.quote(str(out))}", as_json=as_json)
+    if not as_json:
+        print(f"Report:  {finished.report}\nRun file: {out / 'run.yaml'}  (copy it, name your own model and prompts)")
+        print(f"Next:    tracemend doctor MODEL_FOLDER · tracemend verify {shlex.quote(str(out))}")
+
+
+def run(run_file: Path, out: Path, *, limit: int | None, dry_run: bool, from_phase: str | None, as_json: bool) -> None:
+    """Run `run_file` in `out`."""
+    settings = load_run_file(run_file)
+    if dry_run:
+        print(f"{run_file}: {len(settings.arms)} arms, {len(settings.prompts)} prompt sources: valid")
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "run.yaml").write_text(run_file.read_text(encoding="utf-8"), encoding="utf-8")
+    command = f"tracemend run {shlex.quote(str(run_file))} --out {shlex.quote(str(out))}"
+    finished = _execute(settings, out, command=command, as_json=as_json)
+    if not as_json:
+        print(f"Report:  {finished.report or 'none (the run file has no `evaluate` section)'}")
+
+
+def _execute(settings: RunFile, out: Path, *, command: str, as_json: bool) -> Finished:
+    observer = observer_for(as_json=as_json)
+
+    async def body() -> Finished:
+        task = asyncio.current_task()
+        assert task is not None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        return await run_pipeline(settings, out, cache=cache_folder(), observer=observer)
+
+    try:
+        return asyncio.run(body())
+    except BudgetSpent as spent:
+        print(f"tracemend: {spent}", file=sys.stderr)
+        raise SystemExit(EXIT_BUDGET) from None
+    except asyncio.CancelledError:
+        print(f"\nStopped; nothing is lost. Go on with: {command}", file=sys.stderr)
+        raise SystemExit(EXIT_INTERRUPTED) from None
+    finally:
+        observer.close()

@@ -1,0 +1,171 @@
+"""What each arm does by itself once its units have ended: assemble a dataset, train on it, keep the best candidate."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tracemend.embedded.models import Target
+from tracemend.embedded.phases import once
+from tracemend.embedded.plan import Plan
+from tracemend.embedded.progress import Observer
+from tracemend.embedded.workspace import Workspace
+from tracemend.kit.errors import SetupError
+from tracemend.kit.ids import digest_of
+from tracemend.records import Checkpoint, DatasetManifest, Outcome, OutcomeState
+from tracemend.trainer import dataset
+from tracemend.trainer.assembly import Assembled, assemble, available_rows, matched_rows
+from tracemend.trainer.settings import SweepSettings, TrainSettings
+from tracemend.trainer.training import TrainingJob
+
+Train = Callable[[TrainingJob], Awaitable[Checkpoint]]
+"""Runs a training job wherever the plan says."""
+
+Score = Callable[[str, Target, str], Awaitable[dict[str, float]]]
+"""(candidate, target, identity) → metric values on the validation prompts."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Arms:
+    """The arms of one run, after correction."""
+
+    workspace: Workspace
+    run: str
+    plan: Plan
+    judges: dict[str, str]
+    observer: Observer
+
+    async def publish(self, arm: str) -> DatasetManifest:
+        """The arm's dataset: assembled, stored, and written to `datasets/ARM`."""
+        inputs = [await self._outcome_digest(arm), self.plan.run.arms[arm].assemble.model_dump(mode="json")]
+        inputs += [[await self._outcome_digest(other), self._assemble_digest(other)] for other in self._matched(arm)]
+        fields = await once(self.workspace, self.run, f"assemble:{arm}", inputs, lambda: self._assemble(arm))
+        manifest = DatasetManifest(**{**fields, "shards": tuple(fields["shards"])})
+        folder = self.workspace.folder / "datasets" / arm
+        if not folder.exists() or dataset.read_manifest(folder) != manifest:
+            await dataset.export(self.workspace.store, manifest, folder)
+        return manifest
+
+    async def train(
+        self, arm: str, manifest: DatasetManifest, *, target: Target, parent: str, train: Train, score: Score
+    ) -> Checkpoint:
+        """The arm's checkpoint; with a sweep, the candidate that does best on the validation prompts."""
+        settings = self.plan.run.arms[arm].train
+        assert settings is not None
+        inputs = [parent, manifest.digest, settings.model_dump(mode="json")]
+        fields = await once(
+            self.workspace,
+            self.run,
+            f"train:{arm}",
+            inputs,
+            lambda: self._train(arm, settings, target=target, parent=parent, train=train, score=score),
+        )
+        return Checkpoint(**fields)
+
+    async def outcomes(self, arm: str, states: Sequence[OutcomeState] | None = None) -> list[Outcome]:
+        """The outcomes that the arm's rows come from (those of the arm that owns its units)."""
+        wanted = {state.value for state in states} if states is not None else None
+        found: list[Outcome] = []
+        async for unit in self.workspace.ledger.outcomes(self.run, arm=self.plan.owners[arm]):
+            if wanted is None or unit.state in wanted:
+                ((_, outcome),) = await self.workspace.results.read(unit.address)
+                found.append(outcome)
+        return found
+
+    # -------------------------------------------------------------------------------------- assembly
+
+    async def _assemble(self, arm: str) -> dict[str, Any]:
+        self.observer.phase(f"assemble {arm}")
+        assembled = await self._rows(arm)
+        manifest = await dataset.publish(
+            self.workspace.store,
+            assembled,
+            arm=arm,
+            judges=self.judges,
+            rows_per_shard=self.plan.run.arms[arm].assemble.rows_per_shard,
+        )
+        return dataclasses.asdict(manifest)
+
+    async def _rows(self, arm: str) -> Assembled:
+        usable = (OutcomeState.KEPT, OutcomeState.CORRECTED)
+        settings = self.plan.run.arms[arm].assemble
+        outcomes = await self.outcomes(arm, usable)
+        limit = None
+        if settings.match:
+            compared = (arm, *self._matched(arm))
+            available = {name: available_rows(await self.outcomes(name, usable), arm=name) for name in compared}
+            limit = matched_rows(available, {name: self.plan.run.arms[name].assemble for name in compared})
+        row_of = {item.prompt: item.row async for item in self.workspace.ledger.admitted(self.run)}
+        return assemble(outcomes, settings, arm=arm, limit_rows=limit, row_of=row_of)
+
+    def _matched(self, arm: str) -> tuple[str, ...]:
+        return tuple(other for other in self.plan.run.arms[arm].assemble.match if other != arm)
+
+    def _assemble_digest(self, arm: str) -> str:
+        return self.plan.run.arms[arm].assemble.digest()
+
+    async def _outcome_digest(self, arm: str) -> str:
+        owner = self.plan.owners[arm]
+        units = [
+            (u.unit.prompt, u.unit.sample, u.unit.variant, u.epoch, u.state, u.address.digest)
+            async for u in self.workspace.ledger.outcomes(self.run, arm=owner)
+        ]
+        return digest_of(sorted(units))
+
+    # -------------------------------------------------------------------------------------- training
+
+    async def _train(
+        self, arm: str, settings: TrainSettings, *, target: Target, parent: str, train: Train, score: Score
+    ) -> dict[str, Any]:
+        candidates: list[tuple[float, Checkpoint]] = []
+        for number, candidate in enumerate(settings.candidates()):
+            name = arm if settings.sweep is None else f"{arm}-{number}"
+            self.observer.phase(f"train {name}")
+            checkpoint = await train(self._job(arm, name, candidate, target=target, parent=parent))
+            candidates.append((candidate.learning_rate, checkpoint))
+        if settings.sweep is None:
+            return dataclasses.asdict(candidates[0][1])
+        return dataclasses.asdict(await self._best(arm, settings.sweep, candidates, target=target, score=score))
+
+    async def _best(
+        self,
+        arm: str,
+        sweep: SweepSettings,
+        candidates: Sequence[tuple[float, Checkpoint]],
+        *,
+        target: Target,
+        score: Score,
+    ) -> Checkpoint:
+        scored: list[tuple[tuple[bool, float], float, Checkpoint, dict[str, float]]] = []
+        for number, (rate, checkpoint) in enumerate(candidates):
+            folder = self.workspace.folder / checkpoint.path
+            values = await score(f"{arm}-{number}", target.at(folder), checkpoint.model)
+            excess = sum(max(0.0, values[metric] - limit) for metric, limit in sweep.at_most.items())
+            scored.append(((excess > 0, excess if excess > 0 else values[sweep.metric]), rate, checkpoint, values))
+            shown = ", ".join(f"{metric} {value:.3f}" for metric, value in sorted(values.items()))
+            self.observer.say(f"{arm}: learning rate {rate:g}: {shown}")
+        _, rate, best, values = min(scored, key=lambda item: (item[0], item[1]))
+        metrics = {**best.metrics, "learning_rate": rate, **{f"validation/{k}": v for k, v in values.items()}}
+        return dataclasses.replace(best, metrics=metrics)
+
+    def _job(self, arm: str, name: str, settings: TrainSettings, *, target: Target, parent: str) -> TrainingJob:
+        return TrainingJob(
+            arm=arm,
+            base=target.trainable_folder(),
+            parent=parent,
+            dataset=self.workspace.folder / "datasets" / arm,
+            folder=self.workspace.folder / "checkpoints" / name,
+            root=self.workspace.folder,
+            settings=settings,
+            reasoning_format=target.settings.reasoning_format,
+        )
+
+
+def checkpoint_target(checkpoint: Checkpoint, *, root: Path, target: Target) -> Target:
+    """The target with the checkpoint's weights; a `SetupError` if its folder has gone."""
+    folder = root / checkpoint.path
+    if not folder.is_dir():
+        raise SetupError(f"{folder}: the checkpoint of arm '{checkpoint.arm}' is gone; restore it or use a new --out")
+    return target.at(folder)

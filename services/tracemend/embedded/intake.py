@@ -1,0 +1,77 @@
+"""Intake: rows from the sources, filtered in row order, admitted with their planned units in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+from tracemend.corrector.decide import plan_units
+from tracemend.embedded.plan import Plan
+from tracemend.embedded.progress import Observer
+from tracemend.embedded.workspace import Workspace
+from tracemend.ingestion.service import Admitted, Refused, ingest, read
+from tracemend.kit.errors import SetupError
+from tracemend.kit.ports import Address, AdmittedPrompt, RefusedRow
+from tracemend.records import Prompt, Unit
+from tracemend.topics import PROMPTS
+
+_PACK_ROWS = 1000
+
+
+async def seal(workspace: Workspace, *, run: str, plan: Plan, benchmarks: Sequence[Prompt], observer: Observer) -> None:
+    """Read, filter and admit the run's prompts, unless that is done. Sealing is one transaction: a kill before it
+    repeats the reading, which gives the same rows."""
+    if await workspace.ledger.intake(run) is not None:
+        return
+    observer.phase("prompts")
+    rows = ingest(read(plan.run.prompts), settings=plan.run.ingestion, benchmarks=benchmarks)
+    admitted: list[AdmittedPrompt] = []
+    refused: list[RefusedRow] = []
+    units: list[Unit] = []
+    pending: list[Admitted] = []
+    for item in rows:
+        if isinstance(item, Refused):
+            refused.append(_refused(item))
+            continue
+        pending.append(item)
+        units += units_of(plan, item.prompt)
+        if len(pending) == _PACK_ROWS:
+            admitted += await _pack(workspace, pending)
+            observer.advance(rows.counts.num_rows)
+            pending = []
+    admitted += await _pack(workspace, pending)
+    if not admitted:
+        reasons = ", ".join(f"{number} {reason}" for reason, number in rows.counts.refused.most_common(5))
+        raise SetupError(f"none of the {rows.counts.num_rows} prompts could be admitted ({reasons or 'no rows'})")
+    await workspace.ledger.admit(run, prompts=admitted, refused=refused, units=units)
+    if rows.counts.num_refused:
+        reasons = ", ".join(f"{number} {reason}" for reason, number in rows.counts.refused.most_common(3))
+        observer.say(f"{rows.counts.num_refused} of {rows.counts.num_rows} rows kept aside: {reasons}")
+
+
+def units_of(plan: Plan, prompt: Prompt) -> list[Unit]:
+    """The units that `prompt` must end in, over all arms."""
+    num_samples = plan.run.target.samples
+    return [unit for parent in plan.parents() for unit in plan_units(plan.corrections(parent), prompt, num_samples)]
+
+
+async def prompts_of(workspace: Workspace, run: str, *, among: set[str] | None = None) -> AsyncIterator[Prompt]:
+    """The admitted prompts in row order, as they lie in the store."""
+    async for admitted in workspace.ledger.admitted(run):
+        if among is None or admitted.prompt in among:
+            ((_, prompt),) = await workspace.results.read(admitted.address)
+            yield prompt
+
+
+async def _pack(workspace: Workspace, items: Sequence[Admitted]) -> list[AdmittedPrompt]:
+    if not items:
+        return []
+    addresses: dict[str, Address] = await workspace.results.write(
+        {item.prompt.id: ((PROMPTS, item.prompt),) for item in items}
+    )
+    return [AdmittedPrompt(row=item.row, prompt=item.prompt.id, address=addresses[item.prompt.id]) for item in items]
+
+
+def _refused(item: Refused) -> RefusedRow:
+    where = f"{item.where}: " if item.where else ""
+    matched = f" (matches {item.matched})" if item.matched else ""
+    return RefusedRow(row=item.row, reason=item.reason, detail=f"{where}{item.detail}{matched}", source=item.source)

@@ -1,0 +1,146 @@
+"""The conservation laws of a run: what must hold whatever was killed, repeated or raced on the way.
+
+`tracemend verify` prints them; tests run them after every fault. Each law is checked against what is stored, never
+against what the run remembers of itself.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tracemend.adapters.model_folder import identity_of
+from tracemend.embedded.intake import prompts_of, units_of
+from tracemend.embedded.phases import results_of
+from tracemend.embedded.plan import Plan
+from tracemend.embedded.workspace import Workspace
+from tracemend.kit.errors import SetupError, TracemendError
+from tracemend.kit.ports import ConcludedUnit
+from tracemend.records import Axis, Outcome, OutcomeState, Part, Unit, Value
+from tracemend.trainer import dataset
+
+_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One law and whether it holds."""
+
+    law: str
+    holds: bool
+    checked: int
+    """How many things the law was checked on."""
+    detail: str = ""
+    """What broke it, without any text of prompts or models."""
+
+
+async def check_laws(workspace: Workspace, *, run: str, plan: Plan) -> list[Finding]:
+    """Check every law on `run`."""
+    return [finding async for finding in _findings(workspace, run, plan)]
+
+
+async def _findings(workspace: Workspace, run: str, plan: Plan) -> AsyncIterator[Finding]:
+    yield await _rows_are_accounted(workspace, run)
+    planned = [unit async for prompt in prompts_of(workspace, run) for unit in units_of(plan, prompt)]
+    concluded = [
+        u for arm in dict.fromkeys(plan.owners.values()) async for u in workspace.ledger.outcomes(run, arm=arm)
+    ]
+    yield await _units_are_accounted(workspace, run, planned, concluded)
+    yield await _rows_are_verified(workspace, plan, concluded)
+    results = await results_of(workspace, run)
+    for arm in plan.owners:
+        if f"assemble:{arm}" in results:
+            yield _dataset_is_published(workspace.folder, arm, results[f"assemble:{arm}"], plan, concluded)
+    for arm in plan.order:
+        if f"train:{arm}" in results:
+            yield _checkpoint_is_whole(workspace.folder, arm, results[f"train:{arm}"])
+
+
+async def _rows_are_accounted(workspace: Workspace, run: str) -> Finding:
+    law = "rows received = refused + admitted"
+    counts = await workspace.ledger.intake(run)
+    if counts is None:
+        return Finding(law=law, holds=True, checked=0, detail="the intake is not sealed yet")
+    rows = [item.row async for item in workspace.ledger.admitted(run)]
+    rows += [item.row async for item in workspace.ledger.refused(run)]
+    complete = sorted(rows) == list(range(1, len(rows) + 1)) and len(rows) == sum(counts)
+    detail = "" if complete else f"{len(rows)} rows are stored, {sum(counts)} were counted, or a row number is missing"
+    return Finding(law=law, holds=complete, checked=len(rows), detail=detail)
+
+
+async def _units_are_accounted(
+    workspace: Workspace, run: str, planned: list[Unit], concluded: list[ConcludedUnit]
+) -> Finding:
+    law = "units planned = outcomes + in flight, one outcome each"
+    times = Counter(item.unit for item in concluded)
+    twice = [unit for unit, number in times.items() if number > 1]
+    strangers = [unit for unit in times if unit not in set(planned)]
+    open_prompts = await workspace.ledger.open_prompts(run)
+    lost = [unit for unit in planned if unit not in times and unit.prompt not in open_prompts]
+    problems = [("concluded twice", twice), ("never planned", strangers), ("lost", lost)]
+    detail = "; ".join(f"{len(units)} {what}, such as {_names(units)}" for what, units in problems if units)
+    in_flight = len(planned) - len(times)
+    note = f"{in_flight} in flight" if in_flight and not detail else detail
+    return Finding(law=law, holds=not detail, checked=len(planned), detail=note)
+
+
+async def _rows_are_verified(workspace: Workspace, plan: Plan, concluded: list[ConcludedUnit]) -> Finding:
+    law = "every kept or corrected unit ends in a finished trajectory that was judged safe"
+    usable = [item for item in concluded if item.state in (OutcomeState.KEPT, OutcomeState.CORRECTED)]
+    broken: list[Unit] = []
+    for item in usable:
+        try:
+            ((_, outcome),) = await workspace.results.read(item.address)
+        except (TracemendError, KeyError, ValueError):
+            broken.append(item.unit)
+            continue
+        if not _is_verified(outcome, plan):
+            broken.append(item.unit)
+    detail = f"{len(broken)} are not, such as {_names(broken)}" if broken else ""
+    return Finding(law=law, holds=not broken, checked=len(usable), detail=detail)
+
+
+def _is_verified(outcome: Outcome, plan: Plan) -> bool:
+    if outcome.final is None or not outcome.final.trajectory.is_finished:
+        return False
+    correct = plan.run.arms[outcome.unit.arm].correct
+    parts = correct.verify if correct is not None and outcome.final.axis is Axis.HARM else (Part.ANSWER,)
+    return all(outcome.final.of(part).value is Value.SAFE for part in parts)
+
+
+def _dataset_is_published(
+    folder: Path, arm: str, stored: dict[str, object], plan: Plan, concluded: list[ConcludedUnit]
+) -> Finding:
+    law = f"published rows of {arm} = manifest rows, each from a kept or corrected unit"
+    try:
+        manifest = dataset.read_manifest(folder / "datasets" / arm)
+        examples = dataset.read_examples(folder / "datasets" / arm)
+    except SetupError as error:
+        return Finding(law=law, holds=False, checked=0, detail=str(error))
+    if manifest.digest != stored["digest"]:
+        return Finding(law=law, holds=False, checked=len(examples), detail="the folder holds another dataset")
+    owner = plan.owners[arm]
+    usable = {
+        (item.unit.prompt, item.unit.sample, item.unit.variant)
+        for item in concluded
+        if item.unit.arm == owner and item.state in (OutcomeState.KEPT, OutcomeState.CORRECTED)
+    }
+    strangers = [e.unit for e in examples if (e.unit.prompt, e.unit.sample, e.unit.variant) not in usable]
+    detail = f"{len(strangers)} rows come from no usable unit, such as {_names(strangers)}" if strangers else ""
+    return Finding(law=law, holds=not strangers, checked=len(examples), detail=detail)
+
+
+def _checkpoint_is_whole(folder: Path, arm: str, stored: dict[str, object]) -> Finding:
+    law = f"the checkpoint of {arm} is the model that was trained"
+    try:
+        identity = identity_of(folder / str(stored["path"]))
+    except SetupError as error:
+        return Finding(law=law, holds=False, checked=1, detail=str(error))
+    holds = identity == stored["model"]
+    return Finding(law=law, holds=holds, checked=1, detail="" if holds else "its files have changed since")
+
+
+def _names(units: list[Unit]) -> str:
+    return ", ".join(f"{u.arm}/{u.prompt}/{u.sample}{'/' + u.variant if u.variant else ''}" for u in units[:_SHOWN])

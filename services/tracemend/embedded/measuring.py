@@ -1,0 +1,115 @@
+"""Measuring an arm: its checkpoint samples the benchmarks, the judges grade, the verdicts' work keys are the result."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncIterator, Mapping, Sequence
+
+from tracemend.embedded.flows import Check, Flow, Sampler, Window, sample
+from tracemend.embedded.models import Engine, Target
+from tracemend.embedded.phases import once
+from tracemend.embedded.plan import Plan
+from tracemend.embedded.progress import Observer
+from tracemend.embedded.runfile import BenchmarkSettings
+from tracemend.embedded.workspace import Workspace
+from tracemend.generator.stage import GeneratorStage
+from tracemend.ingestion.service import Admitted, ingest, read
+from tracemend.ingestion.settings import IngestionSettings
+from tracemend.judge.service import JudgeService
+from tracemend.judge.stage import JudgeStage
+from tracemend.kit.errors import SetupError
+from tracemend.records import Prompt, Verdict
+
+_VALIDATION_ONLY = IngestionSettings(
+    max_chars=1_000_000, filters={"exact_duplicates": False, "near_duplicates": False, "decontamination": False}
+)
+"""Published benchmarks are measured whole: their own duplicates count as their authors count them."""
+
+
+def benchmark_prompts(benchmarks: Mapping[str, BenchmarkSettings]) -> list[Prompt]:
+    """The prompts of `benchmarks`, each under its split; a `SetupError` for a benchmark that holds bad rows."""
+    prompts: list[Prompt] = []
+    for name, benchmark in benchmarks.items():
+        rows = ingest(read([benchmark.prompts]), settings=_VALIDATION_ONLY)
+        taken = 0
+        for item in rows:
+            if not isinstance(item, Admitted):
+                raise SetupError(f"benchmark '{name}', {item.where}: {item.reason}: {item.detail}")
+            if benchmark.limit is not None and taken == benchmark.limit:
+                break
+            taken += 1
+            prompts.append(dataclasses.replace(item.prompt, split=benchmark.split or name))
+        if taken == 0:
+            raise SetupError(f"benchmark '{name}' has no prompts")
+    return prompts
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Measurer:
+    """Measures checkpoints of one run, all with the same judges and decoding."""
+
+    workspace: Workspace
+    run: str
+    plan: Plan
+    engine: Engine
+    judge: JudgeService
+    observer: Observer
+    check: Check
+
+    async def measure(
+        self, arm: str, *, target: Target, identity: str, prompts: Sequence[Prompt], what: str = "evaluate"
+    ) -> list[Verdict]:
+        """The verdicts on `target`'s samples of `prompts`, in their order and then by sample; done once per model."""
+        inputs = [identity, [p.id for p in prompts], self._decoding(), self.judge.identity]
+        keys = await once(
+            self.workspace, self.run, f"{what}:{arm}", inputs, lambda: self._sample(arm, target, prompts, what)
+        )
+        return await self._load(keys, prompts)
+
+    async def _sample(self, arm: str, target: Target, prompts: Sequence[Prompt], what: str) -> dict[str, list[str]]:
+        settings = self.plan.run
+        assert settings.evaluate is not None
+        distinct = list({prompt.id: prompt for prompt in prompts}.values())
+        self.observer.phase(f"{what} {arm}", total=len(distinct))
+        generator = await self.engine.on(target)
+        sampling = (settings.evaluate.sampling or settings.target.sampling).record()
+        sampler = Sampler(model=generator.identity, sampling=sampling, num_samples=settings.evaluate.samples)
+        flow = Flow(
+            workspace=self.workspace,
+            run=self.run,
+            plan=self.plan.digest,
+            observer=self.observer,
+            check=self.check,
+            concurrency=settings.resources.concurrency,
+            window=Window(settings.limits.unfinished_prompts),
+        )
+        stages = (GeneratorStage(generator), JudgeStage(self.judge, self.workspace.results))
+        verdicts = await sample(flow, prompts=_each(distinct), sampler=sampler, stages=stages)
+        keys: dict[str, list[str]] = {prompt.id: [] for prompt in distinct}
+        for verdict in verdicts:
+            prompt = verdict.trajectory.prompt
+            keys[prompt.id].append(self.judge.work_key(verdict.trajectory.id, prompt))
+        return keys
+
+    async def _load(self, keys: Mapping[str, Sequence[str]], prompts: Sequence[Prompt]) -> list[Verdict]:
+        """Verdicts from the store. Their prompts are put back from `prompts`: work keys know a prompt by its text, and
+        one text may stand in several splits."""
+        verdicts: list[Verdict] = []
+        for prompt in prompts:
+            records = await self.workspace.results.records(keys[prompt.id])
+            for key in keys[prompt.id]:
+                (verdict,) = records[key]
+                trajectory = dataclasses.replace(verdict.trajectory, prompt=prompt)
+                verdicts.append(dataclasses.replace(verdict, trajectory=trajectory))
+        return verdicts
+
+    def _decoding(self) -> dict[str, object]:
+        evaluate = self.plan.run.evaluate
+        assert evaluate is not None
+        sampling = evaluate.sampling or self.plan.run.target.sampling
+        return {"samples": evaluate.samples, **sampling.model_dump(mode="json")}
+
+
+async def _each(prompts: Sequence[Prompt]) -> AsyncIterator[Prompt]:
+    for prompt in prompts:
+        yield prompt

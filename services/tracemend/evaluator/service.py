@@ -1,0 +1,168 @@
+"""Measuring: verdicts on several arms' samples of the same prompts become estimates, and differences from the base.
+
+Called by the embedded pipeline and by evaluation jobs. Every estimate says how many prompts it rests on, how many
+verdicts were unknown and how many samples never finished, and which bounds hold whatever the unknowns are.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tracemend.evaluator.scores import Metric, Score, metrics
+from tracemend.evaluator.settings import StatisticsSettings
+from tracemend.evaluator.stats import detectable_difference, difference_interval, mean_interval
+from tracemend.records import Axis, Verdict
+
+ALL = "all"
+"""The split that joins all others of a metric."""
+
+HEADLINE = ("harm_reasoning", "harm_answer", "over_refusal", "capability")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """One figure of one arm. `value`, `low` and `high` are None where no prompt could be decided."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    """Prompts measured, undecided ones included."""
+    undecided: int
+    """Prompts whose score the unknown verdicts leave open; they are not in `value`."""
+    unknown: int
+    """Samples without a verdict."""
+    unfinished: int
+    """Samples that did not end by themselves."""
+    lower_bound: float | None
+    """The mean if every unknown counted in the metric's disfavour or favour, whichever is less."""
+    upper_bound: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """An arm's figure less the base's, over the prompts that both decided."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    detectable: float | None
+    """Least true difference that would be found with power 0.8."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurements:
+    """All figures of all arms: arm → metric → split."""
+
+    metrics: Mapping[str, Mapping[str, Mapping[str, Estimate]]]
+    differences: Mapping[str, Mapping[str, Mapping[str, Difference]]]
+    quadrants: Mapping[str, Mapping[str, Mapping[str, int]]]
+    """Arm → split → `reasoning/answer` values (`unsafe/safe`, …) → samples."""
+    finishes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Arm → how samples ended and parsed → samples."""
+
+
+def measure(arms: Mapping[str, Sequence[Verdict]], settings: StatisticsSettings, *, base: str) -> Measurements:
+    """Every registered metric on every arm, and its paired difference from `base`."""
+    chosen = {name: metrics.create(name) for name in metrics.names()}
+    scored = {arm: {name: _scores(verdicts, m) for name, m in chosen.items()} for arm, verdicts in arms.items()}
+    return Measurements(
+        metrics={
+            arm: {name: _estimates(scored[arm][name], verdicts, chosen[name], settings) for name in chosen}
+            for arm, verdicts in arms.items()
+        },
+        differences={
+            arm: {name: _differences(scored[arm][name], scored[base][name], settings) for name in chosen}
+            for arm in arms
+            if arm != base
+        },
+        quadrants={arm: _quadrants(verdicts) for arm, verdicts in arms.items()},
+        finishes={
+            arm: dict(Counter(f"{v.trajectory.finish.value}/{v.trajectory.parse.value}" for v in verdicts))
+            for arm, verdicts in arms.items()
+        },
+    )
+
+
+def headline(verdicts: Sequence[Verdict]) -> dict[str, float]:
+    """The headline metrics over all prompts, where they can be had: what sweeps choose by."""
+    values: dict[str, float] = {}
+    for name in HEADLINE:
+        scores = [s.value for s in _scores(verdicts, metrics.create(name)).get(ALL, {}).values() if s.value is not None]
+        if scores:
+            values[name] = sum(scores) / len(scores)
+    return values
+
+
+_Scores = dict[str, dict[str, Score]]
+"""Split → prompt id → score."""
+
+
+def _scores(verdicts: Sequence[Verdict], metric: Metric) -> _Scores:
+    of_prompt: dict[tuple[str, str], list[Verdict]] = defaultdict(list)
+    for verdict in verdicts:
+        if verdict.axis is metric.axis:
+            prompt = verdict.trajectory.prompt
+            of_prompt[prompt.split, prompt.id].append(verdict)
+    scores: _Scores = defaultdict(dict)
+    for (split, prompt_id), group in of_prompt.items():
+        score = metric.score(sorted(group, key=lambda verdict: verdict.trajectory.sample))
+        scores[split][prompt_id] = score
+        scores[ALL][f"{split}/{prompt_id}"] = score
+    return dict(scores)
+
+
+def _estimates(
+    scores: _Scores, verdicts: Sequence[Verdict], metric: Metric, settings: StatisticsSettings
+) -> dict[str, Estimate]:
+    unfinished: Counter[str] = Counter()
+    for verdict in verdicts:
+        if verdict.axis is metric.axis and not verdict.trajectory.is_finished:
+            unfinished.update((verdict.trajectory.prompt.split, ALL))
+    return {split: _estimate(list(found.values()), unfinished[split], settings) for split, found in scores.items()}
+
+
+def _estimate(scores: Sequence[Score], unfinished: int, settings: StatisticsSettings) -> Estimate:
+    values = [score.value for score in scores if score.value is not None]
+    interval = mean_interval(values, settings)
+    return Estimate(
+        value=interval.value if interval else None,
+        low=interval.low if interval else None,
+        high=interval.high if interval else None,
+        n=len(scores),
+        undecided=len(scores) - len(values),
+        unknown=sum(score.num_unknown for score in scores),
+        unfinished=unfinished,
+        lower_bound=sum(score.lower for score in scores) / len(scores) if scores else None,
+        upper_bound=sum(score.upper for score in scores) / len(scores) if scores else None,
+    )
+
+
+def _differences(ours: _Scores, theirs: _Scores, settings: StatisticsSettings) -> dict[str, Difference]:
+    found: dict[str, Difference] = {}
+    for split in ours:
+        pairs = [
+            (a.value, b.value)
+            for prompt, a in ours[split].items()
+            if (b := theirs.get(split, {}).get(prompt)) is not None and a.value is not None and b.value is not None
+        ]
+        interval = difference_interval([a for a, _ in pairs], [b for _, b in pairs], settings)
+        if interval is not None:
+            detectable = detectable_difference([a - b for a, b in pairs], confidence=settings.confidence)
+            found[split] = Difference(
+                value=interval.value, low=interval.low, high=interval.high, n=len(pairs), detectable=detectable
+            )
+    return found
+
+
+def _quadrants(verdicts: Sequence[Verdict]) -> dict[str, dict[str, int]]:
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for verdict in verdicts:
+        if verdict.axis is Axis.HARM:
+            cell = f"{verdict.reasoning.value.value}/{verdict.answer.value.value}"
+            counts[verdict.trajectory.prompt.split][cell] += 1
+            counts[ALL][cell] += 1
+    return {split: dict(cells) for split, cells in counts.items()}

@@ -1,0 +1,102 @@
+"""Intervals for means over prompts and for paired differences of them.
+
+Scores are per prompt, in [0, 1]. Where all of them are 0 or 1 the Wilson score interval is used, which keeps its
+coverage near the ends and for small n; otherwise prompts are drawn with replacement (percentile bootstrap, seeded).
+Differences are paired: both arms answer the same prompts, and a drawn prompt brings both of its scores.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+from tracemend.evaluator.settings import StatisticsSettings
+
+_POWER = 0.8
+_CELLS = 4_000_000
+"""Drawn scores held at once: the bootstrap of a large set goes in slices of this size."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """A mean and its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def mean_interval(scores: Sequence[float], settings: StatisticsSettings) -> Interval | None:
+    """The mean of per-prompt scores with its interval; None for no scores."""
+    if not scores:
+        return None
+    value = math.fsum(scores) / len(scores)
+    if all(score in (0.0, 1.0) for score in scores):
+        low, high = wilson(sum(score == 1.0 for score in scores), len(scores), confidence=settings.confidence)
+    else:
+        low, high = _bootstrap(scores, settings)
+    return Interval(value=value, low=min(low, value), high=max(high, value))
+
+
+def difference_interval(
+    ours: Sequence[float], theirs: Sequence[float], settings: StatisticsSettings
+) -> Interval | None:
+    """Mean of `ours - theirs` over the same prompts, with its interval; None for no prompts.
+
+    Without a single prompt that differs, the interval is the rule of three: at most 3/n of the prompts may differ.
+    """
+    assert len(ours) == len(theirs), "differences are paired by prompt"
+    differences = [a - b for a, b in zip(ours, theirs, strict=True)]
+    if not differences:
+        return None
+    value = math.fsum(differences) / len(differences)
+    if not any(differences):
+        bound = min(1.0, -math.log(1 - settings.confidence) / len(differences))
+        return Interval(value=0.0, low=-bound, high=bound)
+    low, high = _bootstrap(differences, settings)
+    return Interval(value=value, low=min(low, value), high=max(high, value))
+
+
+def wilson(num_hits: int, num_trials: int, *, confidence: float) -> tuple[float, float]:
+    """Wilson's score interval for a proportion."""
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    share = num_hits / num_trials
+    scale = 1 + z * z / num_trials
+    centre = (share + z * z / (2 * num_trials)) / scale
+    half = z * math.sqrt(share * (1 - share) / num_trials + z * z / (4 * num_trials * num_trials)) / scale
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def detectable_difference(differences: Sequence[float], *, confidence: float) -> float | None:
+    """The least true difference that a test at `confidence` finds with power 0.8, given the spread that was seen."""
+    n = len(differences)
+    if n < 2:
+        return None
+    mean = math.fsum(differences) / n
+    variance = math.fsum((d - mean) ** 2 for d in differences) / (n - 1)
+    z = NormalDist().inv_cdf((1 + confidence) / 2) + NormalDist().inv_cdf(_POWER)
+    return min(1.0, z * math.sqrt(variance / n))
+
+
+def adjusted_rate(rate: float, *, sensitivity: float, specificity: float) -> float | None:
+    """Rogan and Gladen's estimate of the true rate behind a judge's; None for a judge no better than chance."""
+    skill = sensitivity + specificity - 1
+    return min(1.0, max(0.0, (rate + specificity - 1) / skill)) if skill > 0 else None
+
+
+def _bootstrap(scores: Sequence[float], settings: StatisticsSettings) -> tuple[float, float]:
+    import numpy as np
+
+    values = np.asarray(scores, dtype=np.float64)
+    random = np.random.default_rng(settings.seed)
+    means = np.empty(settings.resamples)
+    rows = max(1, _CELLS // len(values))
+    for start in range(0, settings.resamples, rows):
+        count = min(rows, settings.resamples - start)
+        drawn = random.integers(0, len(values), size=(count, len(values)))
+        means[start : start + count] = values[drawn].mean(axis=1)
+    tail = (1 - settings.confidence) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return float(low), float(high)

@@ -1,0 +1,35 @@
+"""Supervised fine-tuning on the response: cross-entropy over the labels that `rendering` made, by TRL's SFTTrainer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tracemend.trainer.algorithm import TrainerInputs, algorithms
+
+
+@algorithms.register
+def sft(inputs: TrainerInputs) -> Any:
+    """A trainer on finished rows: TRL applies no template, mask, packing, shuffle or cut of its own."""
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    rows = Dataset.from_dict(
+        {
+            "input_ids": [list(row.input_ids) for row in inputs.rows],
+            "labels": [list(row.labels) for row in inputs.rows],
+        }
+    )
+    return SFTTrainer(
+        model=inputs.model,
+        args=SFTConfig(
+            **inputs.arguments,
+            max_length=None,
+            packing=False,
+            completion_only_loss=False,
+            dataset_kwargs={"skip_prepare_dataset": True},
+        ),
+        train_dataset=rows.select(inputs.schedule),
+        processing_class=inputs.tokenizer,
+        peft_config=inputs.peft,
+        callbacks=list(inputs.callbacks),
+    )

@@ -1,0 +1,244 @@
+"""Training one arm's model on its dataset: what a training job does, from the rows to a finished model folder.
+
+Called by `trainer.job`, in this process or under torchrun. The result is a function of the job alone: killed anywhere
+and started again, a training goes on from its newest sealed checkpoint to the same weights, and one that is finished
+returns its result at once. Nothing is trained before the fidelity gate has passed the rows.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tracemend.kit.errors import SetupError
+from tracemend.kit.ids import digest_of, make_id
+from tracemend.records import Checkpoint
+from tracemend.trainer.algorithm import TrainerInputs, algorithms
+from tracemend.trainer.callbacks import Progress, training_callbacks
+from tracemend.trainer.checkpoints import newest_sealed
+from tracemend.trainer.dataset import read_examples, read_manifest
+from tracemend.trainer.fidelity import ModelLimits, require_fidelity
+from tracemend.trainer.process import exclusive, quiet_libraries
+from tracemend.trainer.rendering import TokenRow, fit_length, render_rows
+from tracemend.trainer.schedule import num_steps, order_rows
+from tracemend.trainer.settings import TrainSettings
+
+_RESULT = "result.json"
+_NOT_IN_FINGERPRINT = {"save_steps", "keep_checkpoints", "launcher", "sweep"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingJob:
+    """All that determines a training; `arguments` and `from_arguments` carry it through a launcher's `Job`."""
+
+    arm: str
+    base: Path
+    """Folder of the model that training starts from."""
+    parent: str
+    """Identity of that model."""
+    dataset: Path
+    """An exported dataset (`dataset.export`)."""
+    folder: Path
+    """Where the job works; the result lies in its subfolder `model`."""
+    root: Path
+    """The run's folder, which `Checkpoint.path` is relative to."""
+    settings: TrainSettings
+    reasoning_format: str = "auto"
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Plain JSON values for `kit.ports.Job.arguments`; the folder travels beside them."""
+        paths = {name: str(getattr(self, name)) for name in ("base", "dataset", "root")}
+        plain = {"arm": self.arm, "parent": self.parent, "reasoning_format": self.reasoning_format}
+        return {**plain, **paths, "settings": self.settings.model_dump(mode="json")}
+
+    @classmethod
+    def from_arguments(cls, arguments: Mapping[str, Any], *, folder: Path) -> TrainingJob:
+        """The job that `arguments` describe."""
+        paths = {name: Path(arguments[name]) for name in ("base", "dataset", "root")}
+        plain = {name: str(arguments[name]) for name in ("arm", "parent", "reasoning_format")}
+        settings = TrainSettings.model_validate(arguments["settings"])
+        return cls(**plain, **paths, folder=folder, settings=settings)  # type: ignore[arg-type]  # two typed dicts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Prepared:
+    """The rows as they will be trained on, and what was measured on the way."""
+
+    rows: list[TokenRow]
+    schedule: list[int]
+    num_steps: int
+    tokenizer: Any
+    template: str
+    metrics: dict[str, float]
+
+
+def train(job: TrainingJob, *, identify: Callable[[Path], str], progress: Progress | None = None) -> Checkpoint:
+    """Train, or go on where a killed attempt stopped, or return the finished result at once.
+
+    Under torchrun every process calls it; the first one writes the result and the others wait for it.
+
+    Args:
+        job: What to train, on what, where.
+        identify: Model folder to model identity.
+        progress: Called after each step in the first process; an exception from it stops the training, resumably.
+
+    Raises:
+        SetupError: The fidelity gate objects, the loss diverged, or data and model do not fit each other.
+    """
+    with exclusive(job.folder), quiet_libraries():
+        prepared = _prepare(job)
+        fingerprint = _fingerprint(job, template=prepared.template)
+        return _finished(job, fingerprint=fingerprint, identify=identify) or _train(
+            job, prepared, fingerprint=fingerprint, identify=identify, progress=progress
+        )
+
+
+def _train(
+    job: TrainingJob,
+    prepared: _Prepared,
+    *,
+    fingerprint: str,
+    identify: Callable[[Path], str],
+    progress: Progress | None,
+) -> Checkpoint:
+    started_s = time.monotonic()
+    trainer = _trainer(job, prepared, fingerprint=fingerprint, progress=progress)
+    resumed = newest_sealed(job.folder / "checkpoints", fingerprint=fingerprint)
+    trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+    losses = [float(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
+    _export(job, trainer)
+    checkpoint = Checkpoint(
+        id=make_id("checkpoint", fingerprint),
+        arm=job.arm,
+        parent=job.parent,
+        model=identify(job.folder / "model"),
+        path=os.path.relpath(job.folder / "model", job.root),
+        dataset=read_manifest(job.dataset).id,
+        step=trainer.state.global_step,
+        final_loss=_final_loss(losses, epochs=job.settings.epochs),
+        metrics={**prepared.metrics, "seconds": time.monotonic() - started_s, "first_loss": losses[0]},
+    )
+    if trainer.is_world_process_zero():
+        _write_result(job.folder / _RESULT, checkpoint, fingerprint=fingerprint)
+        shutil.rmtree(job.folder / "checkpoints", ignore_errors=True)
+    return checkpoint
+
+
+def _prepare(job: TrainingJob) -> _Prepared:
+    """Read, render, gate and order the rows; no weights are loaded."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    from tracemend.traces.template import ChatTemplate
+
+    settings = job.settings
+    tokenizer = AutoTokenizer.from_pretrained(job.base, local_files_only=True)
+    template = ChatTemplate.load(job.base, job.reasoning_format)
+    config = AutoConfig.from_pretrained(job.base, local_files_only=True).get_text_config()
+    examples = read_examples(job.dataset)
+    rendered = render_rows(examples, template, tokenizer, settings)
+    limits = ModelLimits(
+        vocab_size=config.vocab_size, context_length=getattr(config, "max_position_embeddings", None) or 0
+    )
+    overridden = require_fidelity(rendered, template, settings, limits=limits, num_examples=len(examples))
+    rows, num_longer = fit_length(rendered, settings)
+    if not rows:
+        raise SetupError(f"no row of {job.dataset} is left to train on after max_length {settings.max_length}")
+    batch_rows = settings.batch_size * settings.gradient_accumulation * settings.num_processes
+    ids = [row.example.id for row in rows]
+    lengths = [len(row.input_ids) for row in rows]
+    schedule = order_rows(ids, lengths, epochs=settings.epochs, batch_rows=batch_rows, seed=settings.seed)
+    return _Prepared(
+        rows=rows,
+        schedule=schedule,
+        num_steps=num_steps(len(rows), epochs=settings.epochs, batch_rows=batch_rows),
+        tokenizer=tokenizer,
+        template=template.identity,
+        metrics={
+            "rows": len(rows),
+            "rows_longer": num_longer,
+            "tokens": sum(lengths) * settings.epochs,
+            **{f"overridden/{objection.name}": objection.num_rows for objection in overridden},
+        },
+    )
+
+
+def _trainer(job: TrainingJob, prepared: _Prepared, *, fingerprint: str, progress: Progress | None) -> Any:
+    from transformers import AutoModelForCausalLM, PrinterCallback
+
+    from tracemend.trainer.arguments import peft_config, precision_of, training_arguments
+
+    settings = job.settings
+    arguments = training_arguments(settings, folder=job.folder / "checkpoints", num_steps=prepared.num_steps)
+    # Full fine-tunes keep their weights in fp32 and compute in bf16: steps of 1e-5 would vanish in bf16's rounding.
+    dtype = "bfloat16" if settings.lora and precision_of(settings) == "bf16" else "float32"
+    model = AutoModelForCausalLM.from_pretrained(job.base, dtype=dtype, local_files_only=True)
+    trainer = algorithms.get(settings.algorithm)(
+        TrainerInputs(
+            rows=prepared.rows,
+            schedule=prepared.schedule,
+            model=model,
+            tokenizer=prepared.tokenizer,
+            peft=peft_config(settings.lora),
+            arguments=arguments,
+            callbacks=training_callbacks(progress=progress, fingerprint=fingerprint, keep=settings.keep_checkpoints),
+            settings=settings,
+        )
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _export(job: TrainingJob, trainer: Any) -> None:
+    from tracemend.trainer.exporting import write_model
+
+    saved = job.folder / "saved"
+    trainer.save_model(str(saved))
+    trainer.accelerator.wait_for_everyone()
+    if trainer.is_world_process_zero():
+        write_model(saved, base=job.base, out=job.folder / "model")
+        shutil.rmtree(saved)
+    trainer.accelerator.wait_for_everyone()
+
+
+def _final_loss(losses: list[float], *, epochs: int) -> float:
+    """Mean loss over the steps of the last epoch."""
+    last = losses[-max(1, len(losses) // epochs) :]
+    return sum(last) / len(last)
+
+
+def _fingerprint(job: TrainingJob, *, template: str) -> str:
+    """What the trained weights are a function of; where it runs and how often it saves are not in it."""
+    settings = job.settings.model_dump(mode="json", exclude=_NOT_IN_FINGERPRINT)
+    return digest_of([settings, job.parent, read_manifest(job.dataset).digest, template])
+
+
+def _finished(job: TrainingJob, *, fingerprint: str, identify: Callable[[Path], str]) -> Checkpoint | None:
+    """The result of an earlier attempt, if it is of this very training and its model folder is as it was."""
+    path = job.folder / _RESULT
+    if not path.is_file():
+        return None
+    result = json.loads(path.read_text(encoding="utf-8"))
+    checkpoint = Checkpoint(**result["checkpoint"])
+    if result["fingerprint"] != fingerprint:
+        return None
+    try:
+        model = identify(job.folder / "model")
+    except SetupError:
+        return None
+    return checkpoint if model == checkpoint.model else None
+
+
+def _write_result(path: Path, checkpoint: Checkpoint, *, fingerprint: str) -> None:
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w", encoding="utf-8") as stream:
+        json.dump({"fingerprint": fingerprint, "checkpoint": asdict(checkpoint)}, stream, indent=1)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)

@@ -1,0 +1,199 @@
+"""Launchers: who runs a training or evaluation job. In this process, or in processes of its own under torchrun.
+
+`runtime.jobs` opens them. A job's module has a function `run(arguments, *, folder, progress) -> Checkpoint`
+(`runtime.jobs.JobFunction`); as a process of its own it is `python -m MODULE JOB.json`, prints its progress as JSON
+lines on standard output and leaves `JOB.result.json`. Cancelling the waiting task stops the job, and a launcher that
+dies takes its processes with it: they end when their standard input closes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, TypeAlias
+
+from tracemend.kit.errors import Reject, Retry, SetupError
+from tracemend.kit.ports import Job
+from tracemend.records import Checkpoint
+
+Report: TypeAlias = Callable[[str, int, int, float], None]
+"""Called with (job name, step, num_steps, loss) as a job goes on."""
+
+_LAST_WORDS_BYTES = 2000
+_GRACE_S = 10.0
+
+
+class _Cancelled(BaseException):
+    """Raised inside a job's thread, through its progress callback, to unwind it. No job may catch it as an error."""
+
+
+class InlineLauncher:
+    """Runs jobs in a thread of this process, one at a time: training libraries keep state per process.
+
+    A cancelled job stops at its next step, so cancelling may wait for one step.
+    """
+
+    def __init__(self, *, report: Report | None = None) -> None:
+        self._report = report
+        self._turn = asyncio.Lock()
+
+    async def run(self, job: Job) -> Checkpoint:
+        """Run to the end; raises what the job raises."""
+        async with self._turn:
+            cancelled = threading.Event()
+            work = asyncio.ensure_future(asyncio.to_thread(self._work, job, cancelled))
+            try:
+                return await asyncio.shield(work)
+            except asyncio.CancelledError:
+                cancelled.set()
+                await asyncio.wait({work})
+                work.exception()
+                raise
+
+    def _work(self, job: Job, cancelled: threading.Event) -> Checkpoint:
+        def progress(step: int, num_steps: int, loss: float) -> None:
+            if cancelled.is_set():
+                raise _Cancelled
+            if self._report is not None:
+                self._report(job.name, step, num_steps, loss)
+
+        folder = Path(job.folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        module = importlib.import_module(job.module)
+        try:
+            checkpoint: Checkpoint = module.run(job.arguments, folder=folder, progress=progress)
+        except _Cancelled:
+            # asyncio cannot carry a BaseException of a thread; whoever cancelled is not waiting for a result.
+            raise Retry("cancelled") from None
+        return checkpoint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubprocessLauncher:
+    """Runs each job in a process of its own, or in `num_processes` of them under torchrun."""
+
+    report: Report | None = None
+    environment: Mapping[str, str] | None = None
+    """Variables on top of this process's own."""
+
+    async def run(self, job: Job) -> Checkpoint:
+        """Run to the end.
+
+        Raises:
+            SetupError, Reject, Retry: What the job itself raised, or `Reject` with its exit code and last words.
+        """
+        folder = Path(job.folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        request, result, log = folder / "job.json", folder / "job.result.json", folder / "job.log"
+        result.unlink(missing_ok=True)
+        request.write_text(
+            json.dumps({"name": job.name, "arguments": dict(job.arguments), "folder": str(folder)}), encoding="utf-8"
+        )
+        with log.open("wb") as stream:
+            code = await self._finish(job, request, stream)
+        return _read_result(result, job=job, code=code, last_words=_tail(log))
+
+    async def _finish(self, job: Job, request: Path, log: IO[bytes]) -> int:
+        process = await asyncio.create_subprocess_exec(
+            *command_of(job, request),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=log,
+            env={**os.environ, "TOKENIZERS_PARALLELISM": "false", **(self.environment or {})},
+            start_new_session=True,
+        )
+        try:
+            await self._follow(process, job, log)
+            return await process.wait()
+        finally:
+            await _stop(process)
+
+    async def _follow(self, process: asyncio.subprocess.Process, job: Job, log: IO[bytes]) -> None:
+        """Hand on progress lines until standard output closes; everything else goes to the log."""
+        assert process.stdout is not None
+        rest = b""
+        while chunk := await process.stdout.read(65536):
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                step = _progress_in(line)
+                if step is None:
+                    log.write(line + b"\n")
+                elif self.report is not None:
+                    self.report(job.name, *step)
+            log.flush()
+        log.write(rest)
+
+
+def command_of(job: Job, request: Path) -> list[str]:
+    """The command line that runs `job`."""
+    if job.num_processes == 1:
+        return [sys.executable, "-m", job.module, str(request)]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={job.num_processes}"]
+    return [sys.executable, *torchrun, "-m", job.module, str(request)]
+
+
+def _progress_in(line: bytes) -> tuple[int, int, float] | None:
+    if not line.startswith(b'{"step":'):
+        return None
+    try:
+        values: dict[str, Any] = json.loads(line)
+        return int(values["step"]), int(values["num_steps"]), float(values["loss"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    """End the job's whole process group if it still runs: asked first, then made to."""
+    for number, patience_s in ((signal.SIGTERM, _GRACE_S), (signal.SIGKILL, None)):
+        if process.returncode is not None and not _group_lives(process.pid):
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), patience_s)
+
+
+def _group_lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _read_result(path: Path, *, job: Job, code: int, last_words: str) -> Checkpoint:
+    try:
+        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        result = {}
+    if "checkpoint" in result and code == 0:
+        return Checkpoint(**result["checkpoint"])
+    kind, message = result.get("kind", ""), result.get("message", "")
+    if kind == "SetupError":
+        raise SetupError(message)
+    if kind == "Retry":
+        raise Retry(message)
+    if kind == "Reject":
+        raise Reject(result.get("reason", "job_failed"), message)
+    raise Reject("job_failed", f"job {job.name} ended with exit code {code}; its last words:\n{last_words}")
+
+
+def _tail(log: Path) -> str:
+    with log.open("rb") as stream:
+        stream.seek(max(0, log.stat().st_size - _LAST_WORDS_BYTES))
+        return "\n".join(_lines(stream.read().decode("utf-8", "replace")))
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Lines as a terminal would leave them: what a carriage return overwrote is gone."""
+    for line in text.strip().split("\n"):
+        yield line.rstrip("\r").rpartition("\r")[2]

@@ -1,0 +1,212 @@
+"""A batch of responses being written by a transformers model: rows join, are stepped together, and leave.
+
+Called by the transformers engine, in its thread. Every row's tokens are a function of its own prompt, sampling and
+seed up to float noise: rows are right-aligned with hidden padding on the left, positions count each row's own tokens,
+and draws use each row's own random numbers (`sampling`).
+
+Shapes: R rows, W live columns, Q columns of one forward, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tracemend.adapters.kv_rows import KeyValueRows
+from tracemend.adapters.sampling import Sampler
+from tracemend.records import Finish, Sampling
+
+if TYPE_CHECKING:
+    import torch
+
+_MASK_ROOM = 256  # columns that a mask is built ahead for
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Row:
+    """One response being written."""
+
+    prompt: tuple[int, ...]
+    sampling: Sampling
+    seed: int
+    max_new_tokens: int
+    wants_logprobs: bool = False
+    written: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    finish: Finish | None = None
+    """Set by the engine; the row is then dropped at the next occasion."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Prompt and response so far."""
+        return len(self.prompt) + len(self.written)
+
+
+class Batch:
+    """The rows that are being written, with their cache."""
+
+    def __init__(self, model: Any, *, pad_id: int, max_model_len: int) -> None:
+        self.rows: list[Row] = []
+        self._model = model
+        self._pad_id = pad_id
+        self._last_position = max_model_len - 1
+        self._vocab = int(model.get_output_embeddings().weight.shape[0])
+        self._takes_own_mask = full_attention_only(model.config)
+        self._cache: KeyValueRows | None = None
+
+    @property
+    def width(self) -> int:
+        """Columns of the cache, which every row occupies."""
+        return self._cache.width if self._cache is not None else 0
+
+    def join(self, rows: Sequence[Row]) -> None:
+        """Read the rows' prompts (and responses so far), draw a token for each, and add them to the batch."""
+        import torch
+
+        started = time.perf_counter()
+        sequences = [(*row.prompt, *row.written) for row in rows]
+        distinct = list(dict.fromkeys(sequences))  # samples of one prompt share the work of reading it
+        cache = KeyValueRows(self._model.config.num_hidden_layers)
+        with torch.inference_mode():
+            logits_RV = self._read(distinct, cache)
+            if len(distinct) < len(rows):
+                number = {sequence: i for i, sequence in enumerate(distinct)}
+                chosen_R = self._tensor([number[sequence] for sequence in sequences])
+                cache.select(chosen_R)
+                logits_RV = logits_RV[chosen_R]
+            self._draw(rows, self._sampler_of(rows), logits_RV, self._tensor([len(s) - 1 for s in sequences]))
+            if self._cache is None:
+                self._cache = cache
+            else:
+                self._cache.join(cache)
+            self.rows.extend(rows)
+            self._align()
+        _share(time.perf_counter() - started, rows, by=[len(s) for s in sequences])
+
+    def step(self) -> None:
+        """Draw one more token for every row."""
+        import torch
+
+        started = time.perf_counter()
+        assert self._cache is not None
+        going = [row for row in self.rows if row.finish is None]
+        with torch.inference_mode():
+            ids_RQ, positions_RQ = self._last_R[:, None], self._positions_R[:, None]
+            logits_RV = self._forward(ids_RQ, positions_RQ, self._step_mask(), self._cache)
+            self._last_R = self._draw(self.rows, self._sampler, logits_RV, self._positions_R)
+            self._positions_R = (self._positions_R + 1).clamp_(max=self._last_position)
+        _share(time.perf_counter() - started, going, by=[1] * len(going))
+
+    def drop(self, gone: Sequence[Row]) -> None:
+        """Take rows out, and with them the columns that none of the others uses."""
+        import torch
+
+        leaving = set(map(id, gone))
+        kept = [i for i, row in enumerate(self.rows) if id(row) not in leaving]
+        self.rows = [self.rows[i] for i in kept]
+        if not self.rows:
+            self._cache = None
+            return
+        assert self._cache is not None
+        with torch.inference_mode():
+            self._cache.select(self._tensor(kept), trim=self.width - max(row.num_tokens - 1 for row in self.rows))
+            self._align()
+
+    # parts ------------------------------------------------------------------------------------------
+
+    def _read(self, sequences: Sequence[Sequence[int]], cache: KeyValueRows) -> torch.Tensor:
+        """Forward over whole sequences; the logits of their last tokens, (R, V)."""
+        import torch
+
+        width = max(map(len, sequences))
+        ids_RQ = self._tensor([[self._pad_id] * (width - len(s)) + list(s) for s in sequences])
+        padding_R1 = self._tensor([width - len(s) for s in sequences])[:, None]
+        columns_Q = torch.arange(width, device=self._model.device)
+        real_RW = columns_Q >= padding_R1
+        mask = self._read_mask(real_RW, columns_Q) if self._takes_own_mask else real_RW
+        return self._forward(ids_RQ, (columns_Q - padding_R1).clamp(min=0), mask, cache)
+
+    def _forward(self, ids_RQ: Any, positions_RQ: Any, mask: Any, cache: KeyValueRows) -> torch.Tensor:
+        """Logits of the last column, (R, V)."""
+        output = self._model(
+            input_ids=ids_RQ, position_ids=positions_RQ, attention_mask=mask, past_key_values=cache, use_cache=True,
+            logits_to_keep=1,
+        )  # fmt: skip
+        cache.advance(ids_RQ.shape[1])
+        logits_RV: torch.Tensor = output.logits[:, -1]
+        return logits_RV
+
+    def _draw(self, rows: Sequence[Row], sampler: Sampler, logits_RV: Any, positions_R: Any) -> torch.Tensor:
+        """Draw and note a token for each row; `positions_R` are those of the rows' present last tokens."""
+        drawn_R = sampler.draw(logits_RV, positions_R + 1)
+        for row, token in zip(rows, drawn_R.tolist(), strict=True):
+            if row.finish is None:
+                row.written.append(token)
+        if any(row.wants_logprobs for row in rows):
+            logprobs_R = logits_RV.float().log_softmax(dim=-1).gather(1, drawn_R[:, None])[:, 0]
+            for row, logprob in zip(rows, logprobs_R.tolist(), strict=True):
+                if row.finish is None and row.wants_logprobs:
+                    row.logprobs.append(logprob)
+        return drawn_R
+
+    def _align(self) -> None:
+        """Rebuild what goes with the rows: last tokens, positions, sampler and the padding of each."""
+        self._last_R = self._tensor([row.written[-1] for row in self.rows])
+        self._positions_R = self._tensor([row.num_tokens - 1 for row in self.rows])
+        self._sampler = self._sampler_of(self.rows)
+        self._padding = [self.width - row.num_tokens + 1 for row in self.rows]
+        self._hidden_RW: torch.Tensor | None = None
+
+    def _sampler_of(self, rows: Sequence[Row]) -> Sampler:
+        return Sampler(
+            [row.sampling for row in rows], [row.seed for row in rows], [(*row.prompt, *row.written) for row in rows],
+            vocab=self._vocab, device=self._model.device,
+        )  # fmt: skip
+
+    def _read_mask(self, real_RW: torch.Tensor, columns_Q: torch.Tensor) -> torch.Tensor:
+        """Causal mask without padding, (R, 1, Q, W); padding sees itself, or its softmax would be over nothing."""
+        causal_QW = columns_Q[None, :] <= columns_Q[:, None]
+        seen_RQW = (causal_QW & real_RW[:, None, :]) | (columns_Q[None, :] == columns_Q[:, None])
+        return self._additive(seen_RQW)[:, None]
+
+    def _step_mask(self) -> torch.Tensor | None:
+        """Mask of one step: additive (R, 1, 1, W), or (R, W) of bool where the model makes its own. Columns to come
+        are seen by every row, so one mask serves many steps."""
+        import torch
+
+        width = self.width + 1
+        if not any(self._padding) and self._takes_own_mask:
+            return None
+        if self._hidden_RW is None or self._hidden_RW.shape[1] < width:
+            columns_W = torch.arange(width + _MASK_ROOM, device=self._model.device)
+            real_RW = columns_W >= self._tensor(self._padding)[:, None]
+            self._hidden_RW = self._additive(real_RW) if self._takes_own_mask else real_RW
+        mask = self._hidden_RW[:, :width]
+        return mask[:, None, None] if self._takes_own_mask else mask
+
+    def _additive(self, seen: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        dtype = self._model.dtype
+        return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, torch.finfo(dtype).min)
+
+    def _tensor(self, values: Sequence[Any]) -> torch.Tensor:
+        import torch
+
+        return torch.tensor(values, dtype=torch.int64, device=self._model.device)
+
+
+def full_attention_only(config: Any) -> bool:
+    """Whether every layer sees all columns, so that one mask of ours fits all of them."""
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    slides = getattr(config, "sliding_window", None) and getattr(config, "layer_types", None) is None
+    return kinds == {"full_attention"} and not slides and not getattr(config, "attention_chunk_size", None)
+
+
+def _share(seconds: float, rows: Sequence[Row], *, by: Sequence[int]) -> None:
+    """Account engine time to rows in proportion, so that over all rows it adds up."""
+    for row, weight in zip(rows, by, strict=True):
+        row.seconds += seconds * weight / sum(by)

@@ -1,0 +1,61 @@
+"""vLLM's asynchronous engine, its core in another process.
+
+Called by the vLLM engine where a GPU does the work. All requests must come from one event loop: vLLM's front end
+attaches to the first that it sees.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from pathlib import Path
+from typing import Any
+
+from tracemend.adapters.token_requests import prepare
+from tracemend.adapters.tokens import Tokens
+from tracemend.adapters.vllm_setup import SharedTime, VllmOptions, build, completion_from, sampling_params
+from tracemend.kit.errors import Retry
+from tracemend.kit.ports import Completion, ModelRequest
+
+
+class ProcessDriver:
+    """Owns the front end and, through it, the engine's process."""
+
+    def __init__(self, folder: Path, *, on_cpu: bool, options: VllmOptions) -> None:
+        from vllm import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        self._engine: Any = build(AsyncLLM, AsyncEngineArgs, folder, on_cpu=on_cpu, options=options)
+        self._tokens = Tokens(folder)
+        self._time = SharedTime()
+        self._names = itertools.count()
+        self._closed = False
+        self.max_model_len = int(self._engine.model_config.max_model_len)
+        self._vocab = int(self._engine.model_config.get_vocab_size())
+
+    async def complete(self, request: ModelRequest) -> Completion:
+        """As `TextModel.complete`; vLLM aborts the request when this is cancelled."""
+        from vllm import TokensPrompt
+        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+        if self._closed:
+            raise Retry("engine_closed")
+        fitted = prepare(request, self._tokens, max_model_len=self.max_model_len, vocab=self._vocab)
+        params = sampling_params(request, max_new_tokens=fitted.max_new_tokens, end_ids=self._tokens.end_ids)
+        prompt = TokensPrompt(prompt_token_ids=list(fitted.prompt))
+        mark, seconds, last = self._time.enter(), 0.0, None
+        try:
+            async for output in self._engine.generate(prompt, params, str(next(self._names))):
+                last = output
+        except (EngineDeadError, EngineGenerateError):
+            raise
+        finally:
+            seconds = self._time.leave(mark)
+        if last is None or not last.finished:
+            raise Retry("engine_closed" if self._closed else "engine_aborted")
+        return completion_from(last, request, self._tokens, num_prompt_tokens=len(fitted.prompt), seconds=seconds)
+
+    async def aclose(self) -> None:
+        """Abort what is under way, end the engine's process."""
+        self._closed = True
+        await asyncio.to_thread(self._engine.shutdown)

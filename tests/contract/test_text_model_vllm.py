@@ -1,0 +1,150 @@
+"""The `TextModel` contract over vLLM on a CPU, in this process and as vLLM's own API server."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.contract import text_model_suite as suite
+from tests.contract import tiny_models
+from tracemend.kit.errors import SetupError
+from tracemend.kit.ports import Capabilities, ModelRequest
+from tracemend.records import Sampling
+from tracemend.runtime.models import open_model
+
+pytestmark = pytest.mark.slow
+
+INLINE = suite.checks_for(
+    Capabilities(token_ids=True, seeds=True, logprobs=True, max_model_len=tiny_models.CONTEXT), reopens=False
+)
+SERVED = suite.checks_for(Capabilities(token_ids=True, logprobs=True, max_model_len=tiny_models.CONTEXT))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_models.build(tmp_path_factory.mktemp("model") / "qwen2", "qwen2")
+
+
+@pytest.fixture(scope="module")
+def inline(folder: Path) -> Iterator[suite.Subject]:
+    model = open_model(f"vllm:{folder}")
+    yield suite.Subject(model=model, reopen=lambda: open_model(f"vllm:{folder}"))
+    asyncio.run(model.aclose())
+
+
+@pytest.mark.parametrize("check", INLINE, ids=lambda check: check.__name__)
+async def test_vllm_engine(check: suite.Check, inline: suite.Subject) -> None:
+    await check(inline)
+
+
+async def test_vllm_and_transformers_write_the_same_greedy_tokens(inline: suite.Subject, folder: Path) -> None:
+    """Two engines, one model: same identity, same prompt ids, same response ids."""
+    other = open_model(f"transformers:{folder}")
+    assert other.identity == inline.model.identity
+    for index in range(8):
+        ours, theirs = await asyncio.gather(
+            other.complete(suite.ask(index)), inline.model.complete(suite.ask(index))
+        )
+        assert ours.token_ids == theirs.token_ids
+        assert ours.text.reveal() == theirs.text.reveal()
+        assert ours.num_prompt_tokens == theirs.num_prompt_tokens
+    await other.aclose()
+
+
+async def test_vllm_closes_with_retry_and_opens_again(inline: suite.Subject, folder: Path) -> None:
+    """Last of this module's inline tests: one process holds one inline engine at a time."""
+    with pytest.raises(SetupError, match="one at a time"):
+        open_model(f"vllm:{folder}")
+    before = await inline.model.complete(suite.ask(1))
+    await inline.model.aclose()
+    subject = suite.Subject(model=inline.model, reopen=inline.reopen)
+    await suite.closing_ends_what_is_under_way_with_retry(subject)
+    again = await asyncio.to_thread(inline.reopen)
+    assert (await again.complete(suite.ask(1))).token_ids == before.token_ids
+    await again.aclose()
+
+
+# vLLM's own server ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def served(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a vLLM API server on loopback, as a process of ours."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = (tmp_path_factory.mktemp("server") / "log").open("w+")
+    command = [
+        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder), "--served-model-name",
+        "tiny", "--host", "127.0.0.1", "--port", str(port), "--enforce-eager", "--dtype", "float32",
+    ]  # fmt: skip
+    environment = os.environ | {
+        "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "1", "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+    server = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+        _wait_until_healthy(server, f"http://127.0.0.1:{port}/health", log.name)
+        yield f"openai:tiny@http://127.0.0.1:{port}/v1"
+    finally:
+        server.terminate()
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+        log.close()
+
+
+def _wait_until_healthy(server: subprocess.Popen[bytes], url: str, log: str, *, within_s: float = 300) -> None:
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            break
+        try:
+            with urllib.request.urlopen(url, timeout=2):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.5)
+    pytest.fail(f"vLLM's server did not start: {Path(log).read_text()[-2000:]}")
+
+
+@pytest.fixture
+async def endpoint(served: str) -> AsyncIterator[suite.Subject]:
+    options = {"completions": True, "max_model_len": tiny_models.CONTEXT, "price_per_million_output": 2.0}
+    model = open_model(served, options=options)
+    yield suite.Subject(model=model, reopen=lambda: open_model(served, options=options))
+    await model.aclose()
+
+
+@pytest.mark.parametrize("check", SERVED, ids=lambda check: check.__name__)
+async def test_openai_engine_on_vllms_server(check: suite.Check, endpoint: suite.Subject) -> None:
+    await check(endpoint)
+
+
+async def test_served_and_local_models_write_the_same_greedy_tokens(endpoint: suite.Subject, folder: Path) -> None:
+    local = open_model(f"transformers:{folder}")
+    for index in range(4):
+        chat = suite.ask(index)
+        # The server withholds a character whose last bytes were not written; ours shows it as a replacement character.
+        texts = [(await model.complete(chat)).text.reveal().rstrip("\ufffd") for model in (local, endpoint.model)]
+        assert texts[0] == texts[1]
+        ids = ModelRequest(prompt_tokens=tuple(range(40, 60 + index)), sampling=suite.GREEDY)
+        assert (await local.complete(ids)).token_ids == (await endpoint.model.complete(ids)).token_ids
+    await local.aclose()
+
+
+async def test_tokens_are_priced(endpoint: suite.Subject) -> None:
+    completion = await endpoint.model.complete(suite.ask(0, sampling=replace(Sampling(), max_new_tokens=5)))
+    assert completion.money == pytest.approx(completion.num_new_tokens * 2e-6)

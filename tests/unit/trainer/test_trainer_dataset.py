@@ -1,0 +1,122 @@
+"""Datasets: what is written is what is read, and nothing is lost in silence."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.unit.trainer.trainer_builders import MemoryStore, example_of, export_examples, prompt_of
+
+from tracemend.kit.errors import SetupError
+from tracemend.records import OutcomeState, Unit
+from tracemend.redaction import Text
+from tracemend.trainer import dataset
+from tracemend.trainer.assembly import Assembled
+
+EXAMPLES = [example_of(number) for number in range(7)]
+
+
+def publish(examples, *, rows_per_shard=3, arm="arm"):
+    store = MemoryStore()
+    assembled = Assembled(examples=tuple(examples), cuts={"duplicate": 2})
+    manifest = asyncio.run(
+        dataset.publish(store, assembled, arm=arm, judges={"harm": "exact"}, rows_per_shard=rows_per_shard)
+    )
+    return store, manifest
+
+
+def test_rows_come_back_as_they_were_published():
+    store, manifest = publish(EXAMPLES)
+    assert asyncio.run(dataset.load(store, manifest)) == EXAMPLES
+    assert (manifest.num_rows, len(manifest.shards)) == (7, 3)
+    assert manifest.counts["state/kept"] == 7
+    assert manifest.counts["cut/duplicate"] == 2
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=0), min_size=4, max_size=4))
+def test_any_text_survives(texts):
+    prompt = dataclasses.replace(prompt_of(1, tag=texts[0]), text=Text(texts[1]), reference=Text(texts[2]))
+    example = example_of(1, prompt=prompt, reasoning=texts[2], answer=texts[3], original_answer=Text(texts[0]))
+    (back,) = dataset.decode_shard(dataset.encode_shard([example]), arm="arm")
+    assert back == example
+
+
+def test_the_digest_is_of_the_rows_and_not_of_their_packing():
+    digests = {publish(EXAMPLES, rows_per_shard=size)[1].digest for size in (1, 3, 100)}
+    assert digests == {publish(EXAMPLES, arm="other")[1].digest}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"reasoning": Text("other")},
+        {"answer": Text("other")},
+        {"state": OutcomeState.CORRECTED},
+        {"strategy": "rewrite"},
+        {"unit": Unit(arm="arm", prompt="prompt_0003", sample=1)},
+        {"prompt": dataclasses.replace(prompt_of(3), licence="MIT")},
+    ],
+)
+def test_the_digest_sees_every_change_of_a_row(change):
+    changed = [*EXAMPLES[:3], dataclasses.replace(EXAMPLES[3], **change), *EXAMPLES[4:]]
+    assert dataset.digest_of_rows(changed) != dataset.digest_of_rows(EXAMPLES)
+
+
+def test_the_digest_sees_the_order():
+    assert dataset.digest_of_rows(EXAMPLES[::-1]) != dataset.digest_of_rows(EXAMPLES)
+
+
+def test_an_exported_folder_reads_back(tmp_path):
+    folder = export_examples(EXAMPLES, tmp_path / "set")
+    assert dataset.read_examples(folder) == EXAMPLES
+    assert export_examples(EXAMPLES[:2], tmp_path / "set") == folder
+    assert dataset.read_examples(folder) == EXAMPLES[:2]
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_an_exported_folder_loads_with_datasets(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    import datasets
+
+    folder = export_examples(EXAMPLES, tmp_path / "set")
+    loaded = datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache"))
+    assert loaded["answer"] == [example.answer.reveal() for example in EXAMPLES]
+    assert loaded.num_rows == 7
+
+
+def test_the_card_states_what_was_measured_and_shows_no_text(tmp_path):
+    rows = [dataclasses.replace(example, original_answer=Text("forbidden words")) for example in EXAMPLES]
+    card = (export_examples(rows, tmp_path / "set") / "README.md").read_text()
+    assert "rows: 7" in card
+    assert "| CC0-1.0 | 7 | 100.0% |" in card
+    assert "SYNTHETIC" not in card
+    assert not any(text.reveal() in card for row in rows for text in (row.answer, row.reasoning, row.original_answer))
+
+
+def test_rows_of_the_proving_ground_are_announced(tmp_path):
+    rows = [example_of(n, prompt=dataclasses.replace(prompt_of(n), source="proving")) for n in range(2)]
+    assert "SYNTHETIC**: 50%" in (export_examples([*rows, *EXAMPLES[2:4]], tmp_path / "set") / "README.md").read_text()
+
+
+def test_a_lost_or_changed_shard_is_an_error_and_not_a_smaller_dataset(tmp_path):
+    folder = export_examples(EXAMPLES, tmp_path / "set")
+    shard = next((folder / "data").iterdir())
+    shard.write_bytes(dataset.encode_shard([*EXAMPLES[:6], dataclasses.replace(EXAMPLES[6], answer=Text("new"))]))
+    with pytest.raises(SetupError, match="changed"):
+        dataset.read_examples(folder)
+    shard.unlink()
+    with pytest.raises(SetupError, match="0 rows, the manifest says 7"):
+        dataset.read_examples(folder)
+
+
+def test_a_folder_without_a_manifest_is_refused(tmp_path):
+    with pytest.raises(SetupError, match="no exported dataset"):
+        dataset.read_manifest(tmp_path)
+    (tmp_path / "manifest.json").write_text(json.dumps([]))
+    with pytest.raises(SetupError, match="no exported dataset"):
+        dataset.read_manifest(tmp_path)
