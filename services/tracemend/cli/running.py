@@ -19,6 +19,17 @@ EXIT_BUDGET = 4
 EXIT_INTERRUPTED = 130
 
 
+_QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
+"""Libraries that draw bars or warn about their own defaults would write over our display. A user's own value stays."""
+
+
+def quiet_libraries() -> None:
+    """Set what keeps libraries quiet; they read it when they are imported."""
+    no_gpu = {} if Path("/dev/nvidiactl").exists() else {"DS_ACCELERATOR": "cpu"}
+    for name, value in (_QUIET | no_gpu).items():
+        os.environ.setdefault(name, value)
+
+
 def cache_folder() -> Path:
     """Where trained proving-ground models are kept: `TRACEMEND_CACHE`, else `~/.cache/tracemend`."""
     return Path(os.environ.get("TRACEMEND_CACHE") or Path.home() / ".cache" / "tracemend")
@@ -51,6 +62,7 @@ def run(run_file: Path, out: Path, *, limit: int | None, dry_run: bool, from_pha
 
 
 def _execute(settings: RunFile, out: Path, *, command: str, as_json: bool) -> Finished:
+    quiet_libraries()
     observer = observer_for(as_json=as_json)
 
     async def body() -> Finished:

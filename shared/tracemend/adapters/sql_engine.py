@@ -144,7 +144,7 @@ def _sqlite_engine(target: URL) -> Engine:
         connection.isolation_level = None  # we say BEGIN ourselves, below
         _use_wal(connection)
         # NORMAL leaves the last commits in the system's cache: safe against any kill, not against a power cut. Syncing
-        # them costs at most a fifth of the calls per second (measured), little beside the store's own syncs.
+        # them costs little beside the store's own syncs.
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute(f"PRAGMA cache_size = {-_CACHE_BYTES // 1024}")
