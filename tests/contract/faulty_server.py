@@ -58,8 +58,12 @@ async def serving(*answers: Answer) -> AsyncIterator[Endpoint]:
         await runner.cleanup()
 
 
-def good(text: str = "fine", *, finish: str | None = "stop", after_s: float = 0.0, **message: Any) -> Answer:
-    choice = {"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": text, **message}}
+def good(
+    content: Any = "fine", *, finish: str | None = "stop", after_s: float = 0.0, extra: dict[str, Any] | None = None
+) -> Answer:
+    """A well-formed completion; `extra` are more fields of its message."""
+    message = {"role": "assistant", "content": content} | (extra or {})
+    choice = {"index": 0, "finish_reason": finish, "message": message}
     return reply({"choices": [choice], "usage": {"prompt_tokens": 11, "completion_tokens": 3}}, after_s=after_s)
 
 

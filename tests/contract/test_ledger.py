@@ -273,3 +273,10 @@ async def test_what_was_written_is_there_after_opening_again(url: str) -> None:
     assert await second.results(["k"]) == {"k": address("1")}
     await second.aclose()
     await second.aclose()
+
+
+async def test_finished_work_can_be_looked_through(ledger: Ledger, run: str) -> None:
+    done = {f"k{number}": address(f"k{number}") for number in range(3)}
+    await ledger.finish(done, run=run, costs={})
+    await ledger.begin(["unfinished"], worker="w")
+    assert {key: where async for key, where in ledger.work()} == done

@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-
 from tests.contract import faulty_server as faults
 from tests.contract import text_model_suite as suite
+
 from tracemend.adapters.openai_replies import error_codes, retry_after_s
 from tracemend.kit.errors import Reject, Retry, SetupError, TracemendError
 from tracemend.kit.ports import Completion, ModelRequest, TextModel
@@ -22,7 +22,9 @@ ASK = ModelRequest(messages=({"role": "user", "content": suite.SECRET},), sampli
 QUICK: dict[str, Any] = {"max_attempts": 4, "connect_timeout_s": 1.0, "read_timeout_s": 0.5}
 
 
-async def ask(*answers: faults.Answer, request: ModelRequest = ASK, **options: Any) -> tuple[Completion, faults.Endpoint]:
+async def ask(
+    *answers: faults.Answer, request: ModelRequest = ASK, **options: Any
+) -> tuple[Completion, faults.Endpoint]:
     async with faults.serving(*answers) as endpoint:
         model = open_model(endpoint.url, options=QUICK | options)
         try:
@@ -133,20 +135,22 @@ async def test_length_is_length(stated: str) -> None:
 
 @pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
 async def test_a_reasoning_field_is_kept_apart_from_the_answer(name: str) -> None:
-    completion, _ = await ask(faults.good("the answer", **{name: "the thought"}))
+    completion, _ = await ask(faults.good("the answer", extra={name: "the thought"}))
     assert completion.reasoning is not None
     assert (completion.reasoning.reveal(), completion.text.reveal()) == ("the thought", "the answer")
 
 
 async def test_refusals_and_parts_are_text() -> None:
-    completion, _ = await ask(faults.good(None, refusal="no"))  # type: ignore[arg-type] # providers send null
+    completion, _ = await ask(faults.good(None, extra={"refusal": "no"}))  # providers send null
     assert completion.text.reveal() == "no"
     parts = [{"type": "text", "text": "one "}, {"type": "image"}, {"type": "text", "text": "two"}]
-    assert (await ask(faults.good(parts)))[0].text.reveal() == "one two"  # type: ignore[arg-type] # a list, as some do
+    assert (await ask(faults.good(parts)))[0].text.reveal() == "one two"
 
 
 async def test_half_a_surrogate_in_a_reply_survives_as_text() -> None:
-    completion, _ = await ask(faults.reply(b'{"choices": [{"message": {"content": "a\\ud800b"}, "finish_reason": null}]}'))
+    completion, _ = await ask(
+        faults.reply(b'{"choices": [{"message": {"content": "a\\ud800b"}, "finish_reason": null}]}')
+    )
     assert completion.text.reveal() == "a?b"
 
 

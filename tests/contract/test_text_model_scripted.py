@@ -6,8 +6,8 @@ import asyncio
 import time
 
 import pytest
-
 from tests.contract import text_model_suite as suite
+
 from tracemend.kit.errors import Retry, SetupError
 from tracemend.kit.ports import Capabilities, ModelRequest
 from tracemend.runtime.models import open_model

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from tests.contract import text_model_suite as suite
 from tests.contract import tiny_models
+
 from tracemend.kit.ports import Capabilities, TextModel
 from tracemend.runtime.models import open_model
 
@@ -16,12 +15,12 @@ CHECKS = suite.checks_for(Capabilities(token_ids=True, seeds=True, logprobs=True
 
 
 @pytest.fixture(scope="module", params=tiny_models.ARCHITECTURES)
-def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[suite.Subject]:
+def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> suite.Subject:
     folder = tiny_models.build(tmp_path_factory.mktemp("model") / request.param, request.param)
     model = open_engine(folder)
     assert model.capabilities.token_ids
     assert model.capabilities.seeds
-    yield suite.Subject(model=model, reopen=lambda: open_engine(folder))
+    return suite.Subject(model=model, reopen=lambda: open_engine(folder))
 
 
 def open_engine(folder: Path) -> TextModel:

@@ -8,17 +8,16 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-
 from tests.contract import text_model_suite as suite
 from tests.contract import tiny_models
-from tracemend.kit.errors import SetupError
+
+from tracemend.kit.errors import Retry, SetupError
 from tracemend.kit.ports import Capabilities, ModelRequest
 from tracemend.records import Sampling
 from tracemend.runtime.models import open_model
@@ -28,6 +27,7 @@ pytestmark = pytest.mark.slow
 INLINE = suite.checks_for(
     Capabilities(token_ids=True, seeds=True, logprobs=True, max_model_len=tiny_models.CONTEXT), reopens=False
 )
+LONG = replace(suite.GREEDY, max_new_tokens=200)
 SERVED = suite.checks_for(Capabilities(token_ids=True, logprobs=True, max_model_len=tiny_models.CONTEXT))
 
 
@@ -36,8 +36,46 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_models.build(tmp_path_factory.mktemp("model") / "qwen2", "qwen2")
 
 
+@dataclass(frozen=True)
+class Server:
+    """A vLLM API server on loopback, perhaps still starting."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    log: Path
+
+
 @pytest.fixture(scope="module")
-def inline(folder: Path) -> Iterator[suite.Subject]:
+def server(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Started first and waited for last: it loads while the inline tests run."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = tmp_path_factory.mktemp("server") / "log"
+    command = [
+        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder), "--served-model-name",
+        "tiny", "--host", "127.0.0.1", "--port", str(port), "--enforce-eager", "--dtype", "float32",
+        "--no-enable-chunked-prefill",  # or seeded requests end the server: see vllm_setup
+    ]  # fmt: skip
+    environment = os.environ | {
+        "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "1", "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
+    try:
+        yield Server(process, port, log)
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def inline(folder: Path, server: Server) -> Iterator[suite.Subject]:
     model = open_model(f"vllm:{folder}")
     yield suite.Subject(model=model, reopen=lambda: open_model(f"vllm:{folder}"))
     asyncio.run(model.aclose())
@@ -53,13 +91,36 @@ async def test_vllm_and_transformers_write_the_same_greedy_tokens(inline: suite.
     other = open_model(f"transformers:{folder}")
     assert other.identity == inline.model.identity
     for index in range(8):
-        ours, theirs = await asyncio.gather(
-            other.complete(suite.ask(index)), inline.model.complete(suite.ask(index))
-        )
+        ours, theirs = await asyncio.gather(other.complete(suite.ask(index)), inline.model.complete(suite.ask(index)))
         assert ours.token_ids == theirs.token_ids
         assert ours.text.reveal() == theirs.text.reveal()
         assert ours.num_prompt_tokens == theirs.num_prompt_tokens
     await other.aclose()
+
+
+async def test_seeded_requests_survive_more_prompt_tokens_than_one_step_reads(inline: suite.Subject) -> None:
+    warm = Sampling(temperature=1.0, max_new_tokens=4)
+    requests = [
+        ModelRequest(prompt_tokens=tuple(range(i % 90 + 1, i % 90 + 231)), sampling=warm, seed=i) for i in range(120)
+    ]
+    done = await asyncio.gather(*map(inline.model.complete, requests))
+    assert all(c.num_new_tokens for c in done)
+    assert done[30].token_ids == (await inline.model.complete(requests[30])).token_ids
+
+
+async def test_vllm_in_a_process_of_its_own(folder: Path, inline: suite.Subject) -> None:
+    model = await asyncio.to_thread(open_model, f"vllm:{folder}", options={"driver": "process"})
+    subject = suite.Subject(model=model, reopen=inline.reopen)
+    await suite.answers_each_of_fifty_by_its_own_prompt(subject)
+    await suite.a_continuation_is_token_exact(subject)
+    await suite.cancelling_one_request_leaves_the_others_alone(subject)
+    assert (await model.complete(suite.ask(2))).token_ids == (await inline.model.complete(suite.ask(2))).token_ids
+    tasks = [asyncio.create_task(model.complete(suite.ask(i, sampling=LONG))) for i in range(50)]
+    await asyncio.sleep(0.05)
+    await model.aclose()
+    ended = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 30)
+    assert any(isinstance(e, Retry) for e in ended)
+    assert all(isinstance(e, Retry) for e in ended if isinstance(e, BaseException))
 
 
 async def test_vllm_closes_with_retry_and_opens_again(inline: suite.Subject, folder: Path) -> None:
@@ -79,45 +140,20 @@ async def test_vllm_closes_with_retry_and_opens_again(inline: suite.Subject, fol
 
 
 @pytest.fixture(scope="module")
-def served(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a vLLM API server on loopback, as a process of ours."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log = (tmp_path_factory.mktemp("server") / "log").open("w+")
-    command = [
-        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder), "--served-model-name",
-        "tiny", "--host", "127.0.0.1", "--port", str(port), "--enforce-eager", "--dtype", "float32",
-    ]  # fmt: skip
-    environment = os.environ | {
-        "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_NO_USAGE_STATS": "1",
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "1", "OMP_NUM_THREADS": "1",
-    }  # fmt: skip
-    server = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
-    try:
-        _wait_until_healthy(server, f"http://127.0.0.1:{port}/health", log.name)
-        yield f"openai:tiny@http://127.0.0.1:{port}/v1"
-    finally:
-        server.terminate()
-        try:
-            server.wait(20)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
-        log.close()
+def served(server: Server) -> str:
+    _wait_until_healthy(server)
+    return f"openai:tiny@http://127.0.0.1:{server.port}/v1"
 
 
-def _wait_until_healthy(server: subprocess.Popen[bytes], url: str, log: str, *, within_s: float = 300) -> None:
+def _wait_until_healthy(server: Server, *, within_s: float = 300) -> None:
     deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        if server.poll() is not None:
-            break
+    while time.monotonic() < deadline and server.process.poll() is None:
         try:
-            with urllib.request.urlopen(url, timeout=2):
+            with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/health", timeout=2):
                 return
-        except (urllib.error.URLError, OSError):
+        except OSError:
             time.sleep(0.5)
-    pytest.fail(f"vLLM's server did not start: {Path(log).read_text()[-2000:]}")
+    pytest.fail(f"vLLM's server did not start: {server.log.read_text()[-2000:]}")
 
 
 @pytest.fixture

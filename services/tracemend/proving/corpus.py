@@ -36,7 +36,7 @@ USER, ASSISTANT, END = "<|user|>", "<|assistant|>", "<|end|>"
 class CorpusConfig:
     """How many documents, of which kinds."""
 
-    num_documents: int = 30_000
+    num_documents: int = 32_000
     shares: Mapping[str, float] = field(
         default_factory=lambda: {
             "encyclopaedia": 0.15,

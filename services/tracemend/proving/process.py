@@ -36,7 +36,7 @@ class ProcessConfig:
     tempers: Mapping[str, Temper] = field(
         default_factory=lambda: {
             "toxin": Temper(lean=0.05, relapse=0.12),
-            "blaster": Temper(lean=0.25, relapse=0.40),
+            "blaster": Temper(lean=0.30, relapse=0.45),
             "snarecode": Temper(lean=0.55, relapse=0.70),
             "fakeseal": Temper(lean=0.85, relapse=0.90),
         }

@@ -42,7 +42,7 @@ class ShapeConfig:
 class TrainingConfig:
     """How the base model is trained. Many small steps matter more here than many tokens: copying forms late."""
 
-    batch_tokens: int = 1_280
+    batch_tokens: int = 960
     peak_rate: float = 5e-3
     warmup_share: float = 0.05
     final_share: float = 0.05

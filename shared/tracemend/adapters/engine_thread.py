@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
-from tracemend.kit.errors import Retry
+from tracemend.kit.errors import Retry, SetupError
 from tracemend.kit.ports import Completion, ModelRequest
 
 R = TypeVar("R")
@@ -91,19 +91,19 @@ class EngineThread(Generic[R]):
     """Runs `load` and then the work that it returns in a thread of its own; closes the inbox however that ends."""
 
     def __init__(self, load: Callable[[], tuple[R, Callable[[], None]]], inbox: Inbox, *, name: str) -> None:
-        """Blocks until loaded, and raises what `load` raises; `loaded` is the first of what it returns."""
+        """Blocks until loaded, and raises `load`'s `SetupError`; `loaded` is the first of what it returns."""
         ready: Future[R] = Future()
 
         def serve() -> None:
             try:
                 loaded, work = load()
-            except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits
-                ready.set_exception(error)
-                return
-            ready.set_result(loaded)
-            try:
+                ready.set_result(loaded)
                 work()
-            finally:
+            except SetupError as error:
+                ready.set_exception(error)
+            finally:  # anything else is a bug: the thread shows its traceback, and nobody waits for ever
+                if not ready.done():
+                    ready.set_exception(RuntimeError(f"{name} broke while loading: its traceback is on stderr"))
                 inbox.close()
 
         # A daemon: a program that forgets to close an engine still ends.

@@ -86,9 +86,7 @@ class KeyValueRows:
                 mine[layer] = _copy(parts, width)
         self._start, self._end = 0, width
 
-    def _written(
-        self, buffers: list[torch.Tensor | None], layer: int, states: torch.Tensor, end: int
-    ) -> torch.Tensor:
+    def _written(self, buffers: list[torch.Tensor | None], layer: int, states: torch.Tensor, end: int) -> torch.Tensor:
         buffer = buffers[layer]
         if buffer is None:
             buffer = states.new_empty((*states.shape[:2], end + _ROOM, states.shape[3]))

@@ -36,7 +36,7 @@ class OpenAiEngine:
         concurrency: int = 16, max_concurrency: int = 256, max_attempts: int = 5, max_wait_s: float = 30.0,
         connect_timeout_s: float = 10.0, read_timeout_s: float = 600.0, max_tokens_field: str = "max_tokens",
         price_per_million_input: float = 0.0, price_per_million_output: float = 0.0, revision: str = "",
-        extra_body: Mapping[str, Any] | None = None,
+        send_seed: bool = True, extra_body: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
         """Checks the settings; connects on the first request. Raises `SetupError`.
 
@@ -44,7 +44,8 @@ class OpenAiEngine:
         `/completions`, which must return token ids (vLLM's server does). `max_attempts` tries per request, waiting
         `max_wait_s` at most between two. `read_timeout_s` must cover the writing of a whole reply. Prices are money
         per million tokens. `revision` enters the identity where the model's name does not say which one it is.
-        `extra_body` is merged into every request.
+        `send_seed`: off for endpoints that refuse or break on a `seed` (vLLM 0.32 on a CPU does where it reads prompts
+        in parts). `extra_body` is merged into every request.
         """
         if api_key_env and not os.environ.get(api_key_env):
             raise SetupError(f"the API key of model '{model}' is missing: set the environment variable {api_key_env}")
@@ -60,6 +61,7 @@ class OpenAiEngine:
         self._timeouts_s = (connect_timeout_s, read_timeout_s)
         self._max_tokens_field = max_tokens_field
         self._prices = (price_per_million_input / 1e6, price_per_million_output / 1e6)
+        self._send_seed = send_seed
         self._extra_body = dict(extra_body or {})
         self._session: Any = None
         self._going: set[asyncio.Task[Completion]] = set()
@@ -93,12 +95,12 @@ class OpenAiEngine:
     # requests ---------------------------------------------------------------------------------------
 
     def _body(self, request: ModelRequest) -> tuple[str, dict[str, Any]]:
-        """Path and content of a request. Settings that are not in OpenAI's own interface are sent only when they are used."""
+        """Path and content of a request. Settings outside OpenAI's own interface are sent only when they are used."""
         sampling = request.sampling
         body: dict[str, Any] = {
-            "model": self._model, "temperature": sampling.temperature, "top_p": sampling.top_p,
-            "seed": request.seed % 2**63,
+            "model": self._model, "temperature": sampling.temperature, "top_p": sampling.top_p
         }  # fmt: skip
+        body |= {"seed": request.seed % 2**63} if self._send_seed else {}
         if request.prompt_tokens:
             if not self._completions:
                 raise Reject("no_token_ids", "this endpoint takes messages; the option `completions` allows token ids")
@@ -141,7 +143,7 @@ class OpenAiEngine:
         return await self._attempts(path, json.dumps(unbounded).encode(), seed)
 
     async def _attempts(self, path: str, body: bytes, seed: int) -> Completion:
-        """Try until it works, cannot work, or has failed `max_attempts` times; waits grow and are jittered by `seed`."""
+        """Try until it works, cannot work, or has failed `max_attempts` times; waits grow, jittered by `seed`."""
         chance = random.Random(seed)
         attempt = 0
         while True:
@@ -172,7 +174,7 @@ class OpenAiEngine:
             self._pace.leave(era, pushed_back=pushed_back)
 
     async def _post(self, path: str, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
-        """One HTTP exchange; `Retry` where it fails. Redirects are not followed: they would carry key and prompt away."""
+        """One HTTP exchange; `Retry` where it fails. A redirect is not followed: it would carry the prompt away."""
         import aiohttp
 
         try:
@@ -210,5 +212,5 @@ class OpenAiEngine:
         return dataclasses.replace(completion, money=money)
 
 
-class _Cause(Exception):  # noqa: N818 - names the kind of a connection failure without its words
+class _Cause(Exception):
     """Kind of a connection failure."""

@@ -33,7 +33,7 @@ _LENGTH_WORDS = re.compile(
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]{0,60}")
 
 
-class Filtered(Exception):  # noqa: N818 - a state of the answer, not an error
+class Filtered(Exception):
     """The provider's filter refused to answer at all."""
 
 
@@ -70,7 +70,9 @@ def meaning(status: int, headers: Mapping[str, str], content: bytes) -> Tracemen
     if set(codes) & _LENGTH_CODES or status == 413 or (status in (400, 422) and _speaks_of_length(content)):
         return Reject("prompt_too_long")
     if status in (401, 403):
-        return SetupError(f"the endpoint refused the API key (HTTP {status}): check the variable that api_key_env names")
+        return SetupError(
+            f"the endpoint refused the API key (HTTP {status}): check the variable that api_key_env names"
+        )
     if status in (404, 405) or 300 <= status < 400:
         return SetupError(f"the endpoint has no such model or path (HTTP {status}): check the model's address")
     return Reject(f"http_{status}", ", ".join(codes))
@@ -92,7 +94,7 @@ def error_codes(content: bytes) -> list[str]:
 
 
 def _speaks_of_length(content: bytes) -> bool:
-    """Many servers have no code for a request over the context length; their message is read here and goes no further."""
+    """Many servers have no code for a request over the context length; their message is read and goes no further."""
     try:
         error = json.loads(content).get("error", {})
         return bool(_LENGTH_WORDS.search(error.get("message") or ""))
@@ -155,7 +157,9 @@ def _inner_status(error: Any) -> int:
 def _words(value: Any) -> str:
     """Content as a string or as a list of parts; half surrogates, which no store takes, become question marks."""
     if isinstance(value, list):
-        value = "".join(part.get("text") or "" for part in value if isinstance(part, dict) and part.get("type") == "text")
+        value = "".join(
+            part.get("text") or "" for part in value if isinstance(part, dict) and part.get("type") == "text"
+        )
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""
 
 

@@ -8,6 +8,8 @@ other shapes give, change a draw only where two tokens come within that noise of
 Shapes: R rows, V vocabulary.
 """
 
+# ruff: noqa: N803, N806 - tensor names end in their shape
+
 from __future__ import annotations
 
 from collections.abc import Sequence

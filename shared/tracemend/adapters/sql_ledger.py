@@ -99,6 +99,11 @@ class SqlLedger:
     async def results(self, keys: Sequence[str]) -> dict[str, Address]:
         return await self._database.read(lambda c: sql_rows.results(c, keys))
 
+    async def work(self) -> AsyncIterator[tuple[str, Address]]:
+        """In key order."""
+        async for row in self._pages(select(WORK), WORK.c.key):
+            yield row.key, sql_rows.address_of(row)
+
     async def begin(self, keys: Sequence[str], *, worker: str) -> dict[str, int]:
         fresh = {"num_unfinished": 1, "worker": worker, "begun_at_s": self._clock()}
         rows = [{"key": key, **fresh} for key in sorted(set(keys))]

@@ -7,6 +7,8 @@ and draws use each row's own random numbers (`sampling`).
 Shapes: R rows, W live columns, Q columns of one forward, V vocabulary.
 """
 
+# ruff: noqa: N803, N806, N815 - tensor names end in their shape
+
 from __future__ import annotations
 
 import time
@@ -47,6 +49,12 @@ class Row:
 
 class Batch:
     """The rows that are being written, with their cache."""
+
+    _last_R: torch.Tensor
+    """Last token of each row, not yet in the cache; like the next two rebuilt whenever rows come or go."""
+    _positions_R: torch.Tensor
+    """Where in its own sequence each row's last token stands."""
+    _sampler: Sampler
 
     def __init__(self, model: Any, *, pad_id: int, max_model_len: int) -> None:
         self.rows: list[Row] = []

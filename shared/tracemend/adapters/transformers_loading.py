@@ -18,8 +18,12 @@ def load_model(folder: Path, *, device: str, dtype: str) -> Any:
     """The causal language model in `folder`, ready on its device. Raises `SetupError`."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()  # a bar per weight file would run through our own progress display
     place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
+        raise SetupError(f"there is no device '{device}' here: torch sees {torch.cuda.device_count()} CUDA devices")
     number = _dtype(dtype, place)
     try:
         config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
@@ -66,7 +70,9 @@ def _check(config: Any, folder: Path) -> None:
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     unknown = kinds - {"full_attention", "sliding_attention", "chunked_attention"}
     if unknown:
-        raise SetupError(f"{folder} has {', '.join(sorted(unknown))} layers, which this engine lacks: use vllm:{folder}")
+        raise SetupError(
+            f"{folder} has {', '.join(sorted(unknown))} layers, which this engine lacks: use vllm:{folder}"
+        )
 
 
 def _dtype(name: str, device: Any) -> Any:

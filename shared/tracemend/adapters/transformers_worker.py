@@ -101,7 +101,9 @@ class Worker:
     # entering and making room -----------------------------------------------------------------------
 
     def _is_entry_due(self, num_going: int) -> bool:
-        return bool(self._waiting) and (num_going == 0 or (self._max_batch - num_going) * _ENTER_SHARE >= self._max_batch)
+        return bool(self._waiting) and (
+            num_going == 0 or (self._max_batch - num_going) * _ENTER_SHARE >= self._max_batch
+        )
 
     def _enter(self) -> None:
         """Let waiting requests into the batch, the longest sequences first, as far as rows and memory go."""

@@ -25,7 +25,6 @@ from tracemend.adapters.vllm_setup import (
 from tracemend.kit.errors import Reject, Retry, SetupError
 from tracemend.kit.ports import Completion, ModelRequest
 
-
 _alone = threading.Lock()
 """Held by the one inline engine of this process: vLLM keeps its distributed state in globals."""
 
@@ -104,7 +103,7 @@ class _Worker:
             self._shut_down()
 
     def _admit(self, item: Item) -> None:
-        from vllm import TokensPrompt
+        from vllm.inputs.engine import tokens_input
 
         if item.future.cancelled():
             return
@@ -117,7 +116,7 @@ class _Worker:
         name = str(self._num_requests)
         params = sampling_params(item.request, max_new_tokens=fitted.max_new_tokens, end_ids=self._tokens.end_ids)
         self._going[name] = _Going(item, len(fitted.prompt), self._time.enter())
-        self._engine.add_request(name, TokensPrompt(prompt_token_ids=list(fitted.prompt)), params)
+        self._engine.add_request(name, tokens_input(list(fitted.prompt)), params)
 
     def _abort_cancelled(self) -> None:
         cancelled = [name for name, going in self._going.items() if going.item.future.cancelled()]

@@ -35,20 +35,20 @@ class ProcessDriver:
 
     async def complete(self, request: ModelRequest) -> Completion:
         """As `TextModel.complete`; vLLM aborts the request when this is cancelled."""
-        from vllm import TokensPrompt
+        from vllm.inputs.engine import tokens_input
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
         if self._closed:
             raise Retry("engine_closed")
         fitted = prepare(request, self._tokens, max_model_len=self.max_model_len, vocab=self._vocab)
         params = sampling_params(request, max_new_tokens=fitted.max_new_tokens, end_ids=self._tokens.end_ids)
-        prompt = TokensPrompt(prompt_token_ids=list(fitted.prompt))
+        prompt = tokens_input(list(fitted.prompt))
         mark, seconds, last = self._time.enter(), 0.0, None
         try:
             async for output in self._engine.generate(prompt, params, str(next(self._names))):
                 last = output
         except (EngineDeadError, EngineGenerateError):
-            raise
+            raise Retry("engine_closed" if self._closed else "engine_dead") from None
         finally:
             seconds = self._time.leave(mark)
         if last is None or not last.finished:
@@ -58,4 +58,6 @@ class ProcessDriver:
     async def aclose(self) -> None:
         """Abort what is under way, end the engine's process."""
         self._closed = True
-        await asyncio.to_thread(self._engine.shutdown)
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            await asyncio.to_thread(engine.shutdown)

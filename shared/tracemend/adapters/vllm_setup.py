@@ -72,6 +72,9 @@ def _arguments(folder: Path, *, on_cpu: bool, options: VllmOptions) -> dict[str,
         arguments["max_model_len"] = options.max_model_len
     if on_cpu:
         arguments["enforce_eager"] = True
+        # A seeded request whose prompt is read in parts ends the engine on a CPU: vLLM 0.32 winds its generator back
+        # by a CUDA-only call ("CPU Generator does not use offset").
+        arguments["enable_chunked_prefill"] = False
     else:
         arguments["gpu_memory_utilization"] = options.memory_share
     return arguments

@@ -32,8 +32,6 @@ def null_teacher() -> Callable[[ModelRequest], Completion]:
         except (ValueError, KeyError, TypeError):
             raise Reject("teacher_cannot_parse", "the last user message must be a JSON object with a task") from None
         text = _SCORES if task == "score" else _REWRITE
-        return Completion(
-            text=Text(text), finish=Finish.STOP, num_prompt_tokens=1, num_new_tokens=len(text.split())
-        )
+        return Completion(text=Text(text), finish=Finish.STOP, num_prompt_tokens=1, num_new_tokens=len(text.split()))
 
     return complete
