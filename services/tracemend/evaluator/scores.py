@@ -1,8 +1,9 @@
 """What a metric is: a rule from one prompt's verdicts to a score, with the bounds that its unknowns leave open.
 
 The prompt is the unit everywhere: a data set's figure is the mean over prompts (SafeChain's convention, benchmarks.md
-2.1), and intervals draw prompts, never samples. A metric never guesses an unknown: where the score depends on one, it
-has bounds and no value, and the prompt counts as undecided.
+2.1), and intervals draw prompts, never samples. No metric counts an unknown as safe or unsafe: a share is taken over
+the samples that have a verdict, a yes-or-no score that turns on an unknown stays open, and a prompt without a value
+counts as undecided. The bounds say what any reading of the unknowns would give.
 """
 
 from __future__ import annotations
@@ -37,8 +38,6 @@ class Metric:
     score: Callable[[Sequence[Verdict]], Score]
     higher_is_better: bool
     title: str
-    by_split: bool = True
-    """Whether each split has a figure of its own beside `all`."""
 
 
 MetricFactory: TypeAlias = Callable[[], Metric]

@@ -109,10 +109,11 @@ def _scores(verdicts: Sequence[Verdict], metric: Metric) -> _Scores:
             of_prompt[prompt.split, prompt.id].append(verdict)
     scores: _Scores = defaultdict(dict)
     for (split, prompt_id), group in of_prompt.items():
-        score = metric.score(sorted(group, key=lambda verdict: verdict.trajectory.sample))
-        scores[split][prompt_id] = score
-        scores[ALL][f"{split}/{prompt_id}"] = score
-    return dict(scores)
+        scores[split][prompt_id] = metric.score(sorted(group, key=lambda verdict: verdict.trajectory.sample))
+    if not scores:
+        return {}
+    joined = {f"{split}/{prompt}": score for split, found in scores.items() for prompt, score in found.items()}
+    return {**scores, ALL: joined}
 
 
 def _estimates(
