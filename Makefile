@@ -57,9 +57,9 @@ bench: $(VENV)/.synced  ## Measure the engines and the loop
 	$(BIN)/python -m benchmarks.engines
 	$(BIN)/python -m benchmarks.loop
 
-smoke-gpu: $(VENV)/.synced  ## 64 prompts end to end on real weights: make smoke-gpu MODEL=FOLDER
+smoke-gpu: $(VENV)/.synced  ## 64 prompts end to end on real weights: make smoke-gpu MODEL=FOLDER (OUT=DIR, ARGS=--dry-run)
 	@test -n "$(MODEL)" || { echo "usage: make smoke-gpu MODEL=FOLDER_OF_A_REASONING_MODEL"; exit 2; }
-	$(BIN)/python -m benchmarks.smoke_gpu --model "$(MODEL)" --out "$(OUT)"
+	$(BIN)/python -m benchmarks.smoke_gpu --model "$(MODEL)" $(if $(filter file,$(origin OUT)),,--out "$(OUT)") $(ARGS)
 
 clean:  ## Remove caches and builds, not runs
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

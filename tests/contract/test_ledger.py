@@ -46,6 +46,8 @@ async def test_a_run_is_opened_once_and_keeps_its_state_while_its_plan_may_chang
     await ledger.set_state("run", "paused")
     assert await ledger.open_run("run", plan="two") == "paused"
     assert await ledger.run_plan("run") == "two"
+    await ledger.open_run("another", plan="one")
+    assert await ledger.runs() == ["run", "another"]
     assert await ledger.run_state("run") == "paused"
 
 
@@ -280,3 +282,27 @@ async def test_finished_work_can_be_looked_through(ledger: Ledger, run: str) -> 
     await ledger.finish(done, run=run, costs={})
     await ledger.begin(["unfinished"], worker="w")
     assert {key: where async for key, where in ledger.work()} == done
+
+
+async def test_every_blob_that_something_refers_to_is_named(ledger: Ledger, run: str) -> None:
+    await ledger.finish({"k": address("work")}, run=run, costs={})
+    await ledger.conclude(run, [outcome(UNITS[0])])
+    await ledger.finish_phase(run, "key", name="assemble", address=address("phase"))
+    labels = ["p0", "p1", "p2", "r7", "work", "phase"]
+    concluded = [unit.address.pack async for unit in ledger.outcomes(run)]
+    assert await ledger.referenced() == {"plan", *(address(label).pack for label in labels), *concluded}
+
+
+async def test_addresses_move_together_and_their_neighbours_stay(ledger: Ledger, run: str) -> None:
+    await ledger.finish({"k": address("k"), "l": address("l")}, run=run, costs={})
+    await ledger.conclude(run, [outcome(UNITS[0]), outcome(UNITS[1])])
+    (first, second) = [unit.address async for unit in ledger.outcomes(run)]
+    assert {address("k"), address("l"), address("p0"), address("r7"), first, second} <= {
+        item async for item in ledger.addresses()
+    }
+    moves = {address("k"): address("k moved"), address("p1"): address("p1 moved"), first: address("o moved")}
+    await ledger.repoint(moves)
+    assert await ledger.results(["k", "l"]) == {"k": address("k moved"), "l": address("l")}
+    assert [p.address async for p in ledger.admitted(run)] == [address("p0"), address("p1 moved"), address("p2")]
+    assert [unit.address async for unit in ledger.outcomes(run)] == [address("o moved"), second]
+    await ledger.repoint({})

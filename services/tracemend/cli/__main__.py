@@ -7,22 +7,27 @@ found a broken law · 4 a budget is spent · 130 interrupted; 4 and 130 go on wi
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
-from tracemend.kit.errors import SetupError
+from tracemend.kit.errors import SetupError, TracemendError
 
+EXIT_FAILED = 1
 EXIT_SETUP = 2
 EXIT_INTERRUPTED = 130
 
 
-def main() -> None:
-    """Entry point of the console script."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the console script; `arguments` instead of the process's own."""
     from tracemend.cli.app import app
 
     try:
-        app()
+        app(arguments)
     except SetupError as error:
         print(f"tracemend: {error}", file=sys.stderr)
         raise SystemExit(EXIT_SETUP) from None
+    except TracemendError as error:
+        print(f"tracemend: {error}", file=sys.stderr)
+        raise SystemExit(EXIT_FAILED) from None
     except KeyboardInterrupt:
         raise SystemExit(EXIT_INTERRUPTED) from None
 

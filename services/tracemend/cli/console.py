@@ -12,8 +12,10 @@ from typing import Any
 
 from rich.console import Console
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text as Styled
 
 from tracemend.embedded.progress import Observer
 from tracemend.kit.pump import PumpStats
@@ -68,7 +70,7 @@ class LiveProgress:
             TimeRemainingColumn(compact=True),
             console=console,
         )
-        self._live = Live(console=console, refresh_per_second=1 / _REFRESH_S, transient=True)
+        self._live: Live | None = None
         self._task: Any = None
         self._name = ""
         self._detail = ""
@@ -78,6 +80,8 @@ class LiveProgress:
         self._end()
         self._name, self._detail, self._rates = name, note, _Rates()
         self._task = self._bars.add_task(name, total=total)
+        # A display of its own for each phase: one that is started again erases what was printed since.
+        self._live = Live(console=self._console, refresh_per_second=1 / _REFRESH_S, transient=True)
         self._live.start()
         self._draw()
 
@@ -96,26 +100,31 @@ class LiveProgress:
     def say(self, text: str) -> None:
         self._console.print(f"  {text}", markup=False, highlight=False)
 
-    def close(self) -> None:
+    def close(self, *, finished: bool = True) -> None:
         """End the display."""
-        self._end()
+        self._end(finished=finished)
 
     def _draw(self) -> None:
         table = Table.grid()
         table.add_row(self._bars)
         if self._detail:
-            table.add_row(f"    [dim]{self._detail}")
-        self._live.update(table)
+            table.add_row(Padding(Styled(self._detail, style="dim"), (0, 0, 0, 2)))
+        if self._live is not None:
+            self._live.update(table)
 
-    def _end(self) -> None:
-        if self._task is None:
+    def _end(self, *, finished: bool = True) -> None:
+        if self._live is None:
             return
         self._live.stop()
+        self._live = None
         self._bars.remove_task(self._task)
         self._task = None
         elapsed_s = time.monotonic() - self._rates.started
-        detail = f" [dim]{self._detail}" if self._detail else ""
-        self._console.print(f"[green]✓[/] {self._name} [dim]{elapsed_s:.1f} s[/]{detail}", highlight=False)
+        line = Styled("✓ ", style="green") if finished else Styled("■ ", style="yellow")
+        line.append(self._name, style="default").append(f"  {elapsed_s:,.1f} s", style="dim")
+        self._console.print(line)
+        if self._detail:
+            self._console.print(Padding(Styled(self._detail, style="dim"), (0, 0, 0, 2)))
 
 
 class PlainLines:
@@ -147,7 +156,7 @@ class PlainLines:
     def say(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False)
 
-    def close(self) -> None:
+    def close(self, *, finished: bool = True) -> None:
         """Nothing is held open."""
 
 
@@ -166,7 +175,7 @@ class JsonLines:
     def say(self, text: str) -> None:
         self._write({"event": "message", "text": text})
 
-    def close(self) -> None:
+    def close(self, *, finished: bool = True) -> None:
         """Nothing is held open."""
 
     def _write(self, event: dict[str, Any]) -> None:

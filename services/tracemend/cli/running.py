@@ -13,7 +13,9 @@ from pathlib import Path
 from tracemend.cli.console import observer_for
 from tracemend.embedded.budget import BudgetSpent
 from tracemend.embedded.pipeline import Finished, run_pipeline
+from tracemend.embedded.revisions import check_phase
 from tracemend.embedded.runfile import RunFile, load_run_file, parse_run_file
+from tracemend.kit.errors import SetupError
 
 EXIT_BUDGET = 4
 EXIT_INTERRUPTED = 130
@@ -39,8 +41,7 @@ def demo(out: Path, *, as_json: bool) -> None:
     """Run the demo's run file and say where to go from there."""
     text = importlib.resources.files("tracemend.embedded").joinpath("demo.yaml").read_text(encoding="utf-8")
     settings = parse_run_file(text, name="demo.yaml")
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "run.yaml").write_text(text, encoding="utf-8")
+    _keep(text, out)
     finished = _execute(settings, out, command=f"tracemend demo --out {shlex.quote(str(out))}", as_json=as_json)
     if not as_json:
         print(f"Report:  {finished.report}\nRun file: {out / 'run.yaml'}  (copy it, name your own model and prompts)")
@@ -50,18 +51,33 @@ def demo(out: Path, *, as_json: bool) -> None:
 def run(run_file: Path, out: Path, *, limit: int | None, dry_run: bool, from_phase: str | None, as_json: bool) -> None:
     """Run `run_file` in `out`."""
     settings = load_run_file(run_file)
+    if limit is not None:
+        settings = settings.model_copy(update={"limit": limit})
+    if from_phase is not None:
+        check_phase(from_phase)
     if dry_run:
-        print(f"{run_file}: {len(settings.arms)} arms, {len(settings.prompts)} prompt sources: valid")
+        from tracemend.cli.planning import dry_run as body
+
+        body(settings, as_json=as_json)
         return
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "run.yaml").write_text(run_file.read_text(encoding="utf-8"), encoding="utf-8")
+    _keep(run_file.read_text(encoding="utf-8"), out)
     command = f"tracemend run {shlex.quote(str(run_file))} --out {shlex.quote(str(out))}"
-    finished = _execute(settings, out, command=command, as_json=as_json)
+    command += f" --limit {limit}" if limit is not None else ""
+    finished = _execute(settings, out, command=command, as_json=as_json, again=from_phase)
     if not as_json:
         print(f"Report:  {finished.report or 'none (the run file has no `evaluate` section)'}")
 
 
-def _execute(settings: RunFile, out: Path, *, command: str, as_json: bool) -> Finished:
+def _keep(text: str, out: Path) -> None:
+    """Leave the run file beside what it makes."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "run.yaml").write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SetupError(f"{out}: cannot keep a run there ({error.strerror}); choose another folder") from None
+
+
+def _execute(settings: RunFile, out: Path, *, command: str, as_json: bool, again: str | None = None) -> Finished:
     quiet_libraries()
     observer = observer_for(as_json=as_json)
 
@@ -70,15 +86,20 @@ def _execute(settings: RunFile, out: Path, *, command: str, as_json: bool) -> Fi
         assert task is not None
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-        return await run_pipeline(settings, out, cache=cache_folder(), observer=observer)
+        return await run_pipeline(settings, out, cache=cache_folder(), observer=observer, again=again)
 
+    finished = False
     try:
-        return asyncio.run(body())
+        done = asyncio.run(body())
+        finished = True
+        return done
     except BudgetSpent as spent:
+        observer.close(finished=False)
         print(f"tracemend: {spent}", file=sys.stderr)
         raise SystemExit(EXIT_BUDGET) from None
     except asyncio.CancelledError:
+        observer.close(finished=False)
         print(f"\nStopped; nothing is lost. Go on with: {command}", file=sys.stderr)
         raise SystemExit(EXIT_INTERRUPTED) from None
     finally:
-        observer.close()
+        observer.close(finished=finished)

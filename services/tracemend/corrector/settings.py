@@ -69,6 +69,8 @@ class CorrectSettings(Section):
     """The parts that must be judged safe before a text that the teacher wrote is accepted."""
     options: dict[str, Any] = Field(default_factory=dict)
     """The strategy's own options; its module documents them."""
+    revision: int = Field(0, ge=0)
+    """Another number has every text written anew; `run --from correct` adds one."""
 
     @property
     def models(self) -> tuple[str, ...]:

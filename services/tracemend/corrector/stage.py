@@ -66,7 +66,7 @@ class CorrectorStage:
             return Produced()
         return Produced(messages=(await self._on_verdict(record, context.unit, context),))
 
-    async def follow(self, message: Message, produced: Sequence[Message]) -> Sequence[Message]:
+    async def follow(self, messages: Sequence[Message]) -> Sequence[Message]:
         return ()
 
     def dead(self, message: Message, reason: str) -> Sequence[Message]:
@@ -126,7 +126,7 @@ class TeacherStage:
         answer = Message(topic=TRAJECTORIES, record=written.trajectory, context=message.context)
         return Produced(messages=(answer,), cost=written.cost)
 
-    async def follow(self, message: Message, produced: Sequence[Message]) -> Sequence[Message]:
+    async def follow(self, messages: Sequence[Message]) -> Sequence[Message]:
         return ()
 
     def dead(self, message: Message, reason: str) -> Sequence[Message]:

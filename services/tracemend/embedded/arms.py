@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ class Arms:
         inputs = [await self._outcome_digest(arm), self.plan.run.arms[arm].assemble.model_dump(mode="json")]
         inputs += [[await self._outcome_digest(other), self._assemble_digest(other)] for other in self._matched(arm)]
         fields = await once(self.workspace, self.run, f"assemble:{arm}", inputs, lambda: self._assemble(arm))
-        manifest = DatasetManifest(**{**fields, "shards": tuple(fields["shards"])})
+        manifest = manifest_of(fields)
         folder = self.workspace.folder / "datasets" / arm
         if not folder.exists() or dataset.read_manifest(folder) != manifest:
             await dataset.export(self.workspace.store, manifest, folder)
@@ -161,6 +161,11 @@ class Arms:
             settings=settings,
             reasoning_format=target.settings.reasoning_format,
         )
+
+
+def manifest_of(fields: Mapping[str, Any]) -> DatasetManifest:
+    """The manifest as the assemble phase stored it."""
+    return DatasetManifest(**{**fields, "shards": tuple(fields["shards"])})
 
 
 def checkpoint_target(checkpoint: Checkpoint, *, root: Path, target: Target) -> Target:

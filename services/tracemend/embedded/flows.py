@@ -130,7 +130,8 @@ class Flow:
                 await self.window.enter(prompt)
                 await self.bus.publish(sampler.messages(prompt, run=self.run, plan=self.plan, joins=joins))
             await self.window.empty()
-            await self._count()
+            if joins:
+                await self._count()
             self._show()
         await self.bus.aclose()
 
@@ -138,7 +139,8 @@ class Flow:
         stalls, seen, quiet_s = 0, -1, 0.0
         while True:
             await asyncio.sleep(_WATCH_S)
-            await self._count()
+            if joins:  # samples that join nothing belong to no unit
+                await self._count()
             self._show()
             await self.check()
             quiet_s = 0.0 if self.window.num_left != seen or not await self._is_idle() else quiet_s + _WATCH_S
@@ -216,9 +218,18 @@ async def sample(
 
 @asynccontextmanager
 async def _together(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run endless `work` beside the body; the first error of either ends both, the end of the body ends the work."""
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(item) for item in work]
-        yield
-        for task in tasks:
-            task.cancel()
+    """Run endless `work` beside the body; the first error of either ends both, the end of the body ends the work. What
+    was raised for the user comes out as it is; of a bug, everything that went wrong."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(item) for item in work]
+            yield
+            for task in tasks:
+                task.cancel()
+    except BaseExceptionGroup as errors:
+        told: BaseException | None = errors.subgroup(TracemendError)
+        while isinstance(told, BaseExceptionGroup):
+            told = told.exceptions[0]
+        if told is None:
+            raise
+        raise told from None

@@ -23,7 +23,7 @@ async def seal(workspace: Workspace, *, run: str, plan: Plan, benchmarks: Sequen
     if await workspace.ledger.intake(run) is not None:
         return
     observer.phase("prompts")
-    rows = ingest(read(plan.run.prompts), settings=plan.run.ingestion, benchmarks=benchmarks)
+    rows = ingest(read(plan.run.prompts, first=plan.run.limit), settings=plan.run.ingestion, benchmarks=benchmarks)
     admitted: list[AdmittedPrompt] = []
     refused: list[RefusedRow] = []
     units: list[Unit] = []

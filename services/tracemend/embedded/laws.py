@@ -48,7 +48,8 @@ async def _findings(workspace: Workspace, run: str, plan: Plan) -> AsyncIterator
         u for arm in dict.fromkeys(plan.owners.values()) async for u in workspace.ledger.outcomes(run, arm=arm)
     ]
     yield await _units_are_accounted(workspace, run, planned, concluded)
-    yield await _rows_are_verified(workspace, plan, concluded)
+    for finding in await _outcomes_are_stored_and_verified(workspace, plan, concluded):
+        yield finding
     results = await results_of(workspace, run)
     for arm in plan.owners:
         if f"assemble:{arm}" in results:
@@ -76,7 +77,8 @@ async def _units_are_accounted(
     law = "units planned = outcomes + in flight, one outcome each"
     times = Counter(item.unit for item in concluded)
     twice = [unit for unit, number in times.items() if number > 1]
-    strangers = [unit for unit in times if unit not in set(planned)]
+    expected = set(planned)
+    strangers = [unit for unit in times if unit not in expected]
     open_prompts = await workspace.ledger.open_prompts(run)
     lost = [unit for unit in planned if unit not in times and unit.prompt not in open_prompts]
     problems = [("concluded twice", twice), ("never planned", strangers), ("lost", lost)]
@@ -86,20 +88,44 @@ async def _units_are_accounted(
     return Finding(law=law, holds=not detail, checked=len(planned), detail=note)
 
 
-async def _rows_are_verified(workspace: Workspace, plan: Plan, concluded: list[ConcludedUnit]) -> Finding:
-    law = "every kept or corrected unit ends in a finished trajectory that was judged safe"
+async def _outcomes_are_stored_and_verified(
+    workspace: Workspace, plan: Plan, concluded: list[ConcludedUnit]
+) -> tuple[Finding, Finding]:
+    """Two laws over one reading of all outcomes."""
     usable = [item for item in concluded if item.state in (OutcomeState.KEPT, OutcomeState.CORRECTED)]
-    broken: list[Unit] = []
-    for item in usable:
-        try:
-            ((_, outcome),) = await workspace.results.read(item.address)
-        except (TracemendError, KeyError, ValueError):
-            broken.append(item.unit)
-            continue
-        if not _is_verified(outcome, plan):
-            broken.append(item.unit)
-    detail = f"{len(broken)} are not, such as {_names(broken)}" if broken else ""
-    return Finding(law=law, holds=not broken, checked=len(usable), detail=detail)
+    lost: list[Unit] = []
+    unverified: list[Unit] = []
+    for item in concluded:
+        outcome = await _stored(workspace, item)
+        if outcome is None:
+            lost.append(item.unit)
+        elif item.state in (OutcomeState.KEPT, OutcomeState.CORRECTED) and not _is_verified(outcome, plan):
+            unverified.append(item.unit)
+    return (
+        Finding(
+            law="every outcome is stored unchanged and says what the ledger says",
+            holds=not lost,
+            checked=len(concluded),
+            detail=f"{len(lost)} are not, such as {_names(lost)}" if lost else "",
+        ),
+        Finding(
+            law="every kept or corrected unit ends in a finished trajectory that was judged safe",
+            holds=not unverified,
+            checked=len(usable),
+            detail=f"{len(unverified)} are not, such as {_names(unverified)}" if unverified else "",
+        ),
+    )
+
+
+async def _stored(workspace: Workspace, item: ConcludedUnit) -> Outcome | None:
+    """The outcome's record, or None where it cannot be read or is another one than the ledger knows."""
+    try:
+        ((_, outcome),) = await workspace.results.read(item.address)
+    except (TracemendError, KeyError, ValueError):
+        return None
+    assert isinstance(outcome, Outcome)
+    says = (outcome.unit, outcome.state.value, outcome.reason)
+    return outcome if says == (item.unit, item.state, item.reason) else None
 
 
 def _is_verified(outcome: Outcome, plan: Plan) -> bool:

@@ -18,6 +18,7 @@ from tracemend.ingestion.settings import IngestionSettings
 from tracemend.judge.service import JudgeService
 from tracemend.judge.stage import JudgeStage
 from tracemend.kit.errors import SetupError
+from tracemend.kit.results import Results
 from tracemend.records import Prompt, Verdict
 
 _VALIDATION_ONLY = IngestionSettings(
@@ -26,16 +27,18 @@ _VALIDATION_ONLY = IngestionSettings(
 """Published benchmarks are measured whole: their own duplicates count as their authors count them."""
 
 
-def benchmark_prompts(benchmarks: Mapping[str, BenchmarkSettings]) -> list[Prompt]:
-    """The prompts of `benchmarks`, each under its split; a `SetupError` for a benchmark that holds bad rows."""
+def benchmark_prompts(benchmarks: Mapping[str, BenchmarkSettings], *, first: int | None = None) -> list[Prompt]:
+    """The prompts of `benchmarks`, each under its split, `first` of each where that is given; a `SetupError` for a
+    benchmark that holds bad rows."""
     prompts: list[Prompt] = []
     for name, benchmark in benchmarks.items():
         rows = ingest(read([benchmark.prompts]), settings=_VALIDATION_ONLY)
+        limits = [limit for limit in (benchmark.limit, first) if limit is not None]
         taken = 0
         for item in rows:
             if not isinstance(item, Admitted):
                 raise SetupError(f"benchmark '{name}', {item.where}: {item.reason}: {item.detail}")
-            if benchmark.limit is not None and taken == benchmark.limit:
+            if limits and taken == min(limits):
                 break
             taken += 1
             prompts.append(dataclasses.replace(item.prompt, split=benchmark.split or name))
@@ -64,7 +67,7 @@ class Measurer:
         keys = await once(
             self.workspace, self.run, f"{what}:{arm}", inputs, lambda: self._sample(arm, target, prompts, what)
         )
-        return await self._load(keys, prompts)
+        return await stored_verdicts(self.workspace.results, keys, prompts)
 
     async def _sample(self, arm: str, target: Target, prompts: Sequence[Prompt], what: str) -> dict[str, list[str]]:
         settings = self.plan.run
@@ -91,23 +94,33 @@ class Measurer:
             keys[prompt.id].append(self.judge.work_key(verdict.trajectory.id, prompt))
         return keys
 
-    async def _load(self, keys: Mapping[str, Sequence[str]], prompts: Sequence[Prompt]) -> list[Verdict]:
-        """Verdicts from the store. Their prompts are put back from `prompts`: work keys know a prompt by its text, and
-        one text may stand in several splits."""
-        verdicts: list[Verdict] = []
-        for prompt in prompts:
-            records = await self.workspace.results.records(keys[prompt.id])
-            for key in keys[prompt.id]:
-                (verdict,) = records[key]
-                trajectory = dataclasses.replace(verdict.trajectory, prompt=prompt)
-                verdicts.append(dataclasses.replace(verdict, trajectory=trajectory))
-        return verdicts
-
     def _decoding(self) -> dict[str, object]:
         evaluate = self.plan.run.evaluate
         assert evaluate is not None
         sampling = evaluate.sampling or self.plan.run.target.sampling
         return {"samples": evaluate.samples, **sampling.model_dump(mode="json")}
+
+
+async def stored_verdicts(
+    results: Results, keys: Mapping[str, Sequence[str]], prompts: Sequence[Prompt]
+) -> list[Verdict]:
+    """Verdicts from the store, by the work keys that a measurement left (prompt id → keys), in the order of `prompts`.
+
+    Their prompts are put back from `prompts`: work keys know a prompt by its text, and one text may stand in several
+    splits. `SetupError` where the prompts are not the measured ones any more.
+    """
+    verdicts: list[Verdict] = []
+    for prompt in prompts:
+        if prompt.id not in keys:
+            raise SetupError(
+                f"{prompt.id} of split '{prompt.split}' was not measured: the benchmark's file has changed"
+            )
+        records = await results.records(keys[prompt.id])
+        for key in keys[prompt.id]:
+            (verdict,) = records[key]
+            trajectory = dataclasses.replace(verdict.trajectory, prompt=prompt)
+            verdicts.append(dataclasses.replace(verdict, trajectory=trajectory))
+    return verdicts
 
 
 async def _each(prompts: Sequence[Prompt]) -> AsyncIterator[Prompt]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tracemend.adapters.model_folder import identity_of
+from tracemend.embedded.environment import filled
 from tracemend.embedded.progress import Observer
 from tracemend.embedded.runfile import ModelSettings
 from tracemend.generator.service import Generator
@@ -38,7 +39,7 @@ class Target:
     @property
     def identity(self) -> str:
         """What the model is: the digest of its folder, or the name of the endpoint's model."""
-        return identity_of(self.folder) if self.folder else digest_of(self.settings.engine)
+        return identity_of(self.folder) if self.folder else digest_of(_without_url(engine_of(self.settings)))
 
     def at(self, folder: Path) -> Target:
         """The same settings over another checkpoint."""
@@ -60,10 +61,27 @@ def find_target(settings: TargetSettings, *, seed: int, cache: Path, observer: O
         return Target(settings=settings, folder=None)
     if settings.model == "proving:base":
         return Target(settings=settings, folder=_proving_base(cache, seed=seed, observer=observer))
-    folder = Path(settings.model).expanduser()
+    folder = Path(filled(settings.model, where="target.model")).expanduser()
     if not folder.is_dir():
-        raise SetupError(f"target.model: no folder '{settings.model}'; give the path of a Hugging Face model folder")
+        raise SetupError(f"target.model: no folder '{folder}'; give the path of a Hugging Face model folder")
     return Target(settings=settings, folder=folder)
+
+
+def engine_of(settings: TargetSettings) -> str:
+    """The target's engine with the environment filled in."""
+    return filled(settings.engine, where="target.engine")
+
+
+def target_name(settings: TargetSettings) -> str:
+    """What the environment says the target is, for the run's identity: an endpoint's address is no part of it."""
+    if settings.engine in _LOCAL_ENGINES:
+        return filled(settings.model, where="target.model")
+    return _without_url(engine_of(settings))
+
+
+def _without_url(engine: str) -> str:
+    """`openai:MODEL` of `openai:MODEL@URL`: the same model may be served elsewhere tomorrow."""
+    return engine.rpartition("@")[0] if engine.startswith("openai:") and "@" in engine else engine
 
 
 class Engine:
@@ -93,12 +111,14 @@ class Engine:
 
 def _open_generator(target: Target) -> tuple[TextModel, Generator]:
     settings = target.settings
-    url = f"{settings.engine}:{target.folder}" if target.folder else settings.engine
+    url = f"{settings.engine}:{target.folder}" if target.folder else engine_of(settings)
     template = ChatTemplate.load(target.folder, settings.reasoning_format) if target.folder else None
     named = "think" if settings.reasoning_format == "auto" else settings.reasoning_format
     model = open_model(url, options=settings.engine_options)
     reasoning_format = template.format if template else get_format(named)
-    return model, Generator(model, template=template, reasoning_format=reasoning_format, system=settings.system)
+    return model, Generator(
+        model, template=template, reasoning_format=reasoning_format, system=settings.system, revision=settings.revision
+    )
 
 
 @asynccontextmanager
@@ -107,7 +127,8 @@ async def open_helpers(models: Mapping[str, ModelSettings]) -> AsyncIterator[dic
     async with AsyncExitStack() as stack:
         opened: dict[str, TextModel] = {}
         for name, settings in models.items():
-            opened[name] = open_model(settings.engine, options=settings.options)
+            engine = filled(settings.engine, where=f"models.{name}.engine")
+            opened[name] = open_model(engine, options=settings.options)
             stack.push_async_callback(opened[name].aclose)
         yield opened
 
@@ -124,4 +145,5 @@ def _proving_base(cache: Path, *, seed: int, observer: Observer) -> Path:
             observer.phase("base model", total=num_steps, note="trained on first use, then cached")
         observer.training(step, num_steps, loss)
 
-    return ensure_base(cache=cache, seed=seed, progress=progress)
+    # One thread: two gain a quarter on idle cores and lose several times that on busy ones.
+    return ensure_base(cache=cache, seed=seed, num_threads=1, progress=progress)

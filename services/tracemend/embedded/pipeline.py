@@ -24,10 +24,11 @@ from tracemend.embedded.budget import Budget
 from tracemend.embedded.flows import Flow, Sampler, Window, correct
 from tracemend.embedded.intake import prompts_of, seal
 from tracemend.embedded.measuring import Measurer, benchmark_prompts
-from tracemend.embedded.models import Engine, Target, find_target, open_helpers
+from tracemend.embedded.models import Engine, Target, find_target, open_helpers, target_name
 from tracemend.embedded.plan import Plan, resolve
 from tracemend.embedded.progress import Observer
 from tracemend.embedded.reporting import write_report
+from tracemend.embedded.revisions import ask_again, read_revisions, revised
 from tracemend.embedded.runfile import BASE, RunFile
 from tracemend.embedded.training import run_training
 from tracemend.embedded.workspace import Workspace, open_workspace, remember_current
@@ -51,15 +52,22 @@ class Finished:
     checkpoints: Mapping[str, Checkpoint] = field(default_factory=dict)
 
 
-async def run_pipeline(settings: RunFile, folder: Path, *, cache: Path, observer: Observer) -> Finished:
+async def run_pipeline(
+    settings: RunFile, folder: Path, *, cache: Path, observer: Observer, again: str | None = None
+) -> Finished:
     """Run `settings` in `folder` to the end, or go on where an earlier process stopped.
+
+    `again` names a phase (`sample`, `judge` or `correct`) to do anew, with all that follows from it.
 
     Raises:
         SetupError: The user must change something first.
         BudgetSpent: A limit is reached; the same command goes on once it is raised.
     """
-    plan = resolve(settings)
+    resolve(settings)  # a plan that cannot work leaves no folder behind
     async with open_workspace(folder) as workspace:
+        if again is not None:
+            ask_again(folder, again)
+        plan = resolve(revised(settings, read_revisions(folder)))
         run = run_id(plan)
         await workspace.ledger.open_run(run, plan=await workspace.store.put(plan.content))
         remember_current(folder, run)
@@ -86,8 +94,8 @@ def run_id(plan: Plan) -> str:
         for arm, s in run.arms.items()
     }
     benchmarks = run.evaluate.model_dump(mode="json", include={"benchmarks", "validation"}) if run.evaluate else None
-    causes: list[Any] = [run.seed, [p.model_dump(mode="json") for p in run.prompts], run.ingestion.digest()]
-    causes += [run.target.digest(), run.judge.digest(), arms, benchmarks]
+    causes: list[Any] = [run.seed, run.limit, [p.model_dump(mode="json") for p in run.prompts], run.ingestion.digest()]
+    causes += [target_name(run.target), run.target.digest(), run.judge.digest(), arms, benchmarks]
     return f"{run.name}-{digest_of(causes)[:10]}"
 
 
@@ -134,8 +142,8 @@ class _Loop:
             find_target, settings.target, seed=settings.seed, cache=self.cache, observer=self.observer
         )
         self.targets[BASE] = target
-        benchmarks = benchmark_prompts(settings.evaluate.benchmarks) if settings.evaluate else []
-        validation = benchmark_prompts(settings.evaluate.validation) if settings.evaluate else []
+        benchmarks = benchmark_prompts(settings.evaluate.benchmarks, first=settings.limit) if settings.evaluate else []
+        validation = benchmark_prompts(settings.evaluate.validation, first=settings.limit) if settings.evaluate else []
         await seal(
             self.workspace,
             run=self.run_id,

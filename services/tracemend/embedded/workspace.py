@@ -46,7 +46,10 @@ async def open_workspace(folder: Path, *, writes: bool = True) -> AsyncIterator[
     """Open `folder`, creating it when `writes`; one process at a time may write."""
     state = folder / "state"
     if writes:
-        state.mkdir(parents=True, exist_ok=True)
+        try:
+            state.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SetupError(f"{folder}: cannot keep a run there ({error.strerror}); choose another folder") from None
     elif not (state / "ledger.db").exists():
         raise SetupError(f"{folder}: holds no run; `tracemend run RUN.yaml --out {folder}` starts one")
     lock = _lock(state / "lock") if writes else None
@@ -72,7 +75,7 @@ def current_run(folder: Path) -> str:
     """The run that the folder's last command worked on; a `SetupError` if there was none."""
     try:
         return (folder / "state" / "current").read_text(encoding="utf-8")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise SetupError(f"{folder}: holds no run; `tracemend run RUN.yaml --out {folder}` starts one") from None
 
 

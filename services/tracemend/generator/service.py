@@ -16,9 +16,7 @@ from tracemend.traces.split import split_text
 from tracemend.traces.template import ChatTemplate
 
 
-def plan_samples(
-    prompt: Prompt, *, model: str, sampling: Sampling, num_samples: int
-) -> tuple[GenerationRequest, ...]:
+def plan_samples(prompt: Prompt, *, model: str, sampling: Sampling, num_samples: int) -> tuple[GenerationRequest, ...]:
     """The requests for a prompt's K samples: the same for the same prompt, model and sampling, in any run."""
     requests: list[GenerationRequest] = []
     for sample in range(num_samples):
@@ -38,18 +36,26 @@ class Generator:
     """
 
     def __init__(
-        self, model: TextModel, *, template: ChatTemplate | None, reasoning_format: ReasoningFormat, system: str = ""
+        self,
+        model: TextModel,
+        *,
+        template: ChatTemplate | None,
+        reasoning_format: ReasoningFormat,
+        system: str = "",
+        revision: int = 0,
     ) -> None:
         self._model = model
         self._template = template if model.capabilities.token_ids else None
         self._format = reasoning_format
         self._system = system
+        self._revision = revision
 
     @property
     def identity(self) -> str:
-        """What determines the text of a request with a seed: the model, how prompts are rendered, the system prompt."""
+        """What determines the text of a request with a seed: the model, how prompts are rendered, the system prompt,
+        and how often it was asked to sample anew."""
         rendering = self._template.identity if self._template else self._format.name
-        return make_id("model", self._model.identity, rendering, self._system)
+        return make_id("model", self._model.identity, rendering, self._system, self._revision)
 
     async def generate(self, request: GenerationRequest) -> Trajectory:
         """Sample one trajectory; raises what the engine raises."""
@@ -84,9 +90,7 @@ class Generator:
     def _from_text(self, request: GenerationRequest, completion: Completion) -> Trajectory:
         if completion.reasoning is not None:
             parse = Parse.CLOSED if completion.text or completion.finish is Finish.STOP else Parse.UNCLOSED
-            return _trajectory(
-                request, completion, reasoning=completion.reasoning, answer=completion.text, parse=parse
-            )
+            return _trajectory(request, completion, reasoning=completion.reasoning, answer=completion.text, parse=parse)
         text = completion.text.reveal()
         parts = split_text(text, self._format)
         return _trajectory(

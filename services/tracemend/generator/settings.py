@@ -26,7 +26,8 @@ class TargetSettings(Section):
     """The model that is to be mended."""
 
     model: str
-    """Folder of the model (Hugging Face layout), or `proving:base` for the proving ground's own."""
+    """Folder of the model (Hugging Face layout), or `proving:base` for the proving ground's own. `${NAME}` here and in
+    `engine` stands for a variable of the environment, filled in when the model is opened."""
     engine: str = "transformers"
     """`transformers`, `vllm`, `openai:MODEL@URL` or `scripted:NAME`."""
     engine_options: dict[str, object] = Field(default_factory=dict)
@@ -37,3 +38,5 @@ class TargetSettings(Section):
     sampling: SamplingSettings = Field(default_factory=SamplingSettings)
     system: str = ""
     """System prompt; none for R1 models (SafeChain's setting [R])."""
+    revision: int = Field(0, ge=0)
+    """Another number draws every sample anew, with other seeds; `run --from sample` adds one."""

@@ -32,11 +32,9 @@ class GeneratorStage:
             seconds=trajectory.seconds,
             money=trajectory.money,
         )
-        return Produced(
-            messages=(Message(topic=TRAJECTORIES, record=trajectory, context=message.context),), cost=cost
-        )
+        return Produced(messages=(Message(topic=TRAJECTORIES, record=trajectory, context=message.context),), cost=cost)
 
-    async def follow(self, message: Message, produced: Sequence[Message]) -> Sequence[Message]:
+    async def follow(self, messages: Sequence[Message]) -> Sequence[Message]:
         return ()
 
     def dead(self, message: Message, reason: str) -> Sequence[Message]:

@@ -8,6 +8,7 @@ to compare stay in memory, never the admitted prompts.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -122,11 +123,11 @@ def ingest(rows: Iterable[Row | BadRow], *, settings: IngestionSettings, benchma
     return Intake(rows, max_chars=settings.max_chars, stages=stages)
 
 
-def read(prompts: Iterable[PromptsSettings]) -> Iterator[Row | BadRow]:
-    """The rows of a run file's `prompts:` list, source after source. A source that cannot work is a `SetupError`,
-    raised for all of them before the first row is read."""
+def read(prompts: Iterable[PromptsSettings], *, first: int | None = None) -> Iterator[Row | BadRow]:
+    """The rows of a run file's `prompts:` list, source after source, `first` of each where that is given. A source that
+    cannot work is a `SetupError`, raised for all of them before the first row is read."""
     opened = [sources.create(item.source, **item.options) for item in prompts]
-    return (row for source in opened for row in source)
+    return (row for source in opened for row in itertools.islice(source, first))
 
 
 def invalid(row: Row, *, max_chars: int) -> Refusal | None:

@@ -67,7 +67,7 @@ class JudgeService:
             _check_axis(choice.name, judge, axis)
             parts = sorted({part.value for part in choice.parts})
             name, digest = judge.identity.rsplit(":", 1)
-            identity = f"{name}:{digest_of([digest, parts])[:16]}"
+            identity = f"{name}:{digest_of([digest, parts, settings.revision])[:16]}"
             panel[axis] = _Panelist(judge=judge, parts=frozenset(choice.parts), identity=identity)
         return cls(panel)
 

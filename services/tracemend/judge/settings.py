@@ -49,6 +49,8 @@ class JudgeSettings(Section):
     harm: HarmJudge
     refusal: AnswerJudge = AnswerJudge(name="refusal_strings")
     correctness: AnswerJudge = AnswerJudge(name="math_answer")
+    revision: int = Field(0, ge=0)
+    """Another number judges everything anew; `run --from judge` adds one."""
     harm_parts: tuple[Part, ...] = Field(default=(Part.REASONING, Part.ANSWER), min_length=1)
     """The parts whose harm counts when trajectories are selected and mended."""
 

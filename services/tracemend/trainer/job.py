@@ -41,7 +41,7 @@ def run(arguments: Mapping[str, Any], *, folder: Path, progress: Progress | None
 
 
 def _choose_accelerator() -> None:
-    """DeepSpeed, which accelerate imports wherever it is installed, looks for a GPU and complains where there is none."""
+    """Accelerate imports DeepSpeed wherever it is installed, and that complains where it finds no GPU."""
     import torch
 
     if not torch.cuda.is_available():

@@ -203,8 +203,17 @@ def _export(job: TrainingJob, trainer: Any) -> None:
     trainer.accelerator.wait_for_everyone()
     if trainer.is_world_process_zero():
         write_model(saved, base=job.base, out=job.folder / "model")
-        shutil.rmtree(saved)
+        _keep_adapter(saved, job.folder / "adapter")
     trainer.accelerator.wait_for_everyone()
+
+
+def _keep_adapter(saved: Path, adapter: Path) -> None:
+    """Adapters are kept beside the merged model, to be exported by themselves; full weights are in the model."""
+    shutil.rmtree(adapter, ignore_errors=True)
+    if (saved / "adapter_config.json").is_file():
+        saved.replace(adapter)
+    else:
+        shutil.rmtree(saved)
 
 
 def _final_loss(losses: list[float], *, epochs: int) -> float:

@@ -23,6 +23,8 @@ from tracemend.kit.ports import Address, AdmittedPrompt, ConcludedUnit, Cost, Re
 from tracemend.records import Outcome, Unit
 
 _FIRST_STATE = "receiving"
+_FRAMES = (PROMPTS, REFUSED, OUTCOMES, WORK)
+"""Tables whose addresses are those of frames, which hold records."""
 _PAGE = 1000
 """Rows that an iterator reads at a time."""
 
@@ -49,6 +51,10 @@ class SqlLedger:
             return str(connection.scalar(statement.returning(RUNS.c.state)))
 
         return await self._database.write(work)
+
+    async def runs(self) -> list[str]:
+        statement = select(RUNS.c.run).order_by(RUNS.c.opened_at_s, RUNS.c.run)
+        return await self._database.read(lambda c: list(c.scalars(statement)))
 
     async def run_plan(self, run: str) -> str | None:
         return await self._database.read(lambda c: c.scalar(select(RUNS.c.plan).where(RUNS.c.run == run)))
@@ -194,6 +200,29 @@ class SqlLedger:
         statement = select(PHASES).where(PHASES.c.run == run).order_by(PHASES.c.number)
         rows = await self._database.read(lambda c: c.execute(statement).all())
         return [(row.name, row.key, sql_rows.address_of(row)) for row in rows]
+
+    # upkeep ---------------------------------------------------------------------------------------
+
+    async def referenced(self) -> set[str]:
+        columns = [*(table.c.pack for table in (*_FRAMES, PHASES)), RUNS.c.plan]
+
+        def work(connection: Connection) -> set[str]:
+            return {blob for column in columns for blob in connection.scalars(select(column).distinct())} - {None}
+
+        return await self._database.read(work)
+
+    async def addresses(self) -> AsyncIterator[Address]:
+        for table in _FRAMES:
+            async for row in self._pages(select(table), *table.primary_key.columns):
+                if row.pack is not None:
+                    yield sql_rows.address_of(row)
+
+    async def repoint(self, moves: Mapping[Address, Address]) -> None:
+        def work(connection: Connection) -> None:
+            for table in _FRAMES:
+                sql_rows.repoint(connection, table, moves)
+
+        await self._database.write(work)
 
     # costs ----------------------------------------------------------------------------------------
 

@@ -6,10 +6,10 @@ Used by `sql_ledger` and `sql_units` alone.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Row, Table, insert, select
+from sqlalchemy import Connection, Row, Table, bindparam, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from tracemend.adapters.sql_tables import COSTS, WORK
@@ -78,6 +78,22 @@ def add_costs(connection: Connection, run: str, costs: Iterable[Cost]) -> None:
         added = {name: COSTS.c[name] + statement.excluded[name] for name in _ADDED}
         statement = statement.on_conflict_do_update(index_elements=["run", "stage"], set_=added)
         connection.execute(statement, [sums[stage] for stage in sorted(sums)])
+
+
+def repoint(connection: Connection, table: Table, moves: Mapping[Address, Address]) -> None:
+    """Give the rows of `table` whose address moves their new one."""
+    keys = list(table.primary_key.columns)
+    values = {name: bindparam(f"its_{name}") for name in address_values(next(iter(moves.values())))} if moves else {}
+    statement = update(table).values(values).where(*(key == bindparam(f"key_{key.name}") for key in keys))
+    for packs in chunks(sorted({address.pack for address in moves})):
+        changed: list[Values] = []
+        for row in connection.execute(select(table).where(table.c.pack.in_(packs))):
+            moved = moves.get(address_of(row))
+            if moved is not None:
+                new = {f"its_{name}": value for name, value in address_values(moved).items()}
+                changed.append(new | {f"key_{key.name}": getattr(row, key.name) for key in keys})
+        if changed:
+            connection.execute(statement, changed)
 
 
 def chunks(items: Iterable[T]) -> Iterator[list[T]]:

@@ -15,12 +15,14 @@ from collections.abc import Mapping
 from typing import Any
 
 _ID_CHARS = 26  # 130 bits of SHA-256 in base32: collisions are out of reach, names stay short
+_ID_BYTES = 20  # whole base32 groups that cover them
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def make_id(kind: str, *causes: Any) -> str:
     """`<kind>_<26 base32 characters>`: the digest of the canonical JSON of `causes` (plain values and records)."""
     digest = hashlib.sha256(canonical([kind, *causes])).digest()
-    return f"{kind}_{base64.b32encode(digest).decode().lower()[:_ID_CHARS]}"
+    return f"{kind}_{base64.b32encode(digest[:_ID_BYTES]).decode().lower()[:_ID_CHARS]}"
 
 
 def digest_of(value: Any) -> str:
@@ -40,12 +42,12 @@ def trajectory_id(request_id: str) -> str:
 
 def canonical(value: Any) -> bytes:
     """Canonical JSON: sorted keys, no spaces, UTF-8; records become objects in field order-independent form."""
-    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode(
-        "utf-8", "surrogatepass"
-    )
+    return _ENCODER.encode(_plain(value)).encode("utf-8", "surrogatepass")
 
 
 def _plain(value: Any) -> Any:
+    if type(value) is str:  # most causes are ids
+        return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, enum.Enum):

@@ -172,6 +172,10 @@ class Ledger(Protocol):
         """Create or find a run; returns its state. A different plan replaces the stored digest."""
         ...
 
+    async def runs(self) -> list[str]:
+        """Every run, the oldest first."""
+        ...
+
     async def run_plan(self, run: str) -> str | None: ...
 
     async def set_state(self, run: str, state: str) -> None: ...
@@ -196,6 +200,10 @@ class Ledger(Protocol):
     # work -----------------------------------------------------------------------------------------
     async def results(self, keys: Sequence[str]) -> dict[str, Address]:
         """Addresses of those keys that are done."""
+        ...
+
+    def work(self) -> AsyncIterator[tuple[str, Address]]:
+        """Every finished work key and where its result lies, whichever run paid for it; for looking at runs."""
         ...
 
     async def begin(self, keys: Sequence[str], *, worker: str) -> dict[str, int]:
@@ -245,6 +253,19 @@ class Ledger(Protocol):
 
     async def phases(self, run: str) -> list[tuple[str, str, Address]]:
         """(name, key, address) in the order they ended."""
+        ...
+
+    # upkeep ---------------------------------------------------------------------------------------
+    async def referenced(self) -> set[str]:
+        """Digests of every blob that any run refers to: packs, phase results and plans; for `gc`."""
+        ...
+
+    def addresses(self) -> AsyncIterator[Address]:
+        """Where the records of prompts, refused rows, outcomes and results lie, of all runs; some more than once."""
+        ...
+
+    async def repoint(self, moves: Mapping[Address, Address]) -> None:
+        """What lies at a key of `moves` lies at its value from now on, for all rows at once; for `purge`."""
         ...
 
     # costs ----------------------------------------------------------------------------------------

@@ -91,6 +91,8 @@ class Pump:
         self._arrived: asyncio.Queue[Delivery] = asyncio.Queue(maxsize=concurrency)
         self._finished: asyncio.Queue[_Item] = asyncio.Queue()
         self._working: dict[asyncio.Task[None], _Item] = {}
+        self._begun: set[str] = set()
+        """Work keys with an attempt of ours that is counted and not yet closed."""
 
     async def run(self) -> None:
         """Pump until cancelled; on the way out, attempts in flight are closed: a graceful stop is not a crash."""
@@ -126,9 +128,9 @@ class Pump:
                 self._finished.put_nowait(item)
             else:
                 fresh.append(item)
-        new_keys = [item.key for item in fresh if item.key is not None]
-        crashed = await self._ledger.begin(new_keys, worker=self._worker) if new_keys else {}
+        crashed = await self._begin(fresh)
         suspects = [(crashed[i.key], i) for i in fresh if i.key is not None and crashed.get(i.key)]
+        await self._withdraw([item for _, item in suspects])  # theirs count from when each is really worked
         marked = {id(item) for _, item in suspects}
         for item in fresh:
             if id(item) not in marked:
@@ -148,9 +150,23 @@ class Pump:
             company = max(1, _BATCH // 4**attempts)
             chunk = [pair for pair in suspects if pair[0] == attempts][:company]
             suspects = [pair for pair in suspects if pair not in chunk]
+            await self._begin([item for _, item in chunk])
             for _, item in chunk:
                 await self._launch(item)
         await self._idle()
+
+    async def _begin(self, items: Sequence[_Item]) -> dict[str, int]:
+        """Count an attempt on each item; work key to the number of earlier ones that ended in a crash."""
+        keys = [item.key for item in items if item.key is not None]
+        self._begun.update(keys)
+        return await self._ledger.begin(keys, worker=self._worker) if keys else {}
+
+    async def _withdraw(self, items: Sequence[_Item]) -> None:
+        """Uncount the attempts on items that will not be worked now."""
+        keys = [item.key for item in items if item.key is not None]
+        if keys:
+            await self._ledger.close_attempts(keys)
+            self._begun.difference_update(keys)
 
     async def _idle(self) -> None:
         while self._working:
@@ -195,8 +211,7 @@ class Pump:
     async def _put_back(self, item: _Item, busy: Retry) -> None:
         self.stats.num_retried += 1
         log.warning("will retry", stage=self.stage.name, reason=busy.reason, after_s=busy.after_s)
-        if item.key is not None:
-            await self._ledger.close_attempts([item.key])
+        await self._withdraw([item])
         await item.delivery.nack(delay_s=busy.after_s)
 
     # ------------------------------------------------------------------------------------ completion
@@ -214,10 +229,7 @@ class Pump:
         """Make a batch durable, then visible, then acknowledged: the order is the guarantee."""
         await self._save([item for item in batch if item.key is not None and not item.is_known])
         messages = [message for item in batch for message in item.produced]
-        followed: dict[str, Message] = {}  # siblings that end in one batch all see their group complete
-        for item in batch:
-            followed |= {m.record.id: m for m in await self.stage.follow(item.message, item.produced)}
-        messages += followed.values()
+        messages += await self.stage.follow([item.message for item in batch])
         if messages:
             await self._publish(messages)
         for item in batch:
@@ -233,6 +245,7 @@ class Pump:
             run=items[0].message.context.run,
             costs={key: item.cost for key, item in by_key.items() if item.cost is not None},
         )
+        self._begun.difference_update(by_key)
         for item in items:
             if item.key in lost:
                 item.produced = item.in_context(lost[item.key])
@@ -259,11 +272,9 @@ class Pump:
     # -------------------------------------------------------------------------------------- stopping
 
     async def _stop_working(self) -> None:
-        items = list(self._working.values())
         for task in list(self._working):
             task.cancel()
         if self._working:
             await asyncio.gather(*self._working, return_exceptions=True)
-        keys = [item.key for item in items if item.key is not None]
-        if keys:
-            await self._ledger.close_attempts(keys)
+        if self._begun:
+            await self._ledger.close_attempts(sorted(self._begun))

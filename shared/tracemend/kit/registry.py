@@ -8,6 +8,7 @@ all of them imports nothing heavy; tests/architecture holds that.
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import importlib.metadata
 import inspect
@@ -51,9 +52,9 @@ class Registry(Generic[P]):
         """Call plug-in `name` with `options`, after checking them against its signature."""
         plugin = self.get(name)
         try:
-            inspect.signature(plugin).bind(*args, **options)
+            _signature(plugin).bind(*args, **options)
         except TypeError as error:
-            known = [p.name for p in inspect.signature(plugin).parameters.values() if p.kind is p.KEYWORD_ONLY]
+            known = [p.name for p in _signature(plugin).parameters.values() if p.kind is p.KEYWORD_ONLY]
             raise SetupError(f"{self.kind} '{name}': {error}; its options are {', '.join(known) or 'none'}") from None
         return plugin(*args, **options)
 
@@ -78,6 +79,12 @@ class Registry(Generic[P]):
                     f"{self.kind} '{entry.name}' cannot be imported from {entry.module} ({error}); reinstall or remove "
                     "the package that declares it"
                 ) from error
+
+
+@functools.cache
+def _signature(plugin: Callable[..., Any]) -> inspect.Signature:
+    """Kept, because some plug-ins are created for every unit."""
+    return inspect.signature(plugin)
 
 
 def did_you_mean(name: str, known: list[str]) -> str:

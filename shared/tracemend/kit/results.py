@@ -26,6 +26,8 @@ Product: TypeAlias = tuple[Topic, Any]
 _HEAD = struct.Struct("<HI")  # bytes of the topic name, bytes of the record
 _CACHE_BYTES = 64 * 2**20
 """Frames kept in memory: joins and re-deliveries ask for what has just been written."""
+_ENTRY_BYTES = 256
+"""What a kept frame takes beside its content: the digest that names it, two objects, its place in the table."""
 
 
 class CorruptResult(TracemendError):
@@ -33,15 +35,26 @@ class CorruptResult(TracemendError):
 
 
 class Results:
-    """Saves and loads what stages produced. One per process; shared by its pumps."""
+    """Saves and loads what stages produced. One per event loop; shared by its pumps."""
 
-    def __init__(self, *, store: Store, ledger: Ledger, codec: Codec, topics: Iterable[Topic]) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        ledger: Ledger,
+        codec: Codec,
+        topics: Iterable[Topic],
+        cache_bytes: int = _CACHE_BYTES,
+    ) -> None:
         self._store = store
         self._ledger = ledger
         self._codec = codec
         self._topics = {topic.name: topic for topic in topics}
         self._cache: OrderedDict[str, bytes] = OrderedDict()
+        self._cache_bytes = cache_bytes
         self._cached_bytes = 0
+        self._compressor = zstandard.ZstdCompressor(level=1)
+        self._decompressor = zstandard.ZstdDecompressor()
 
     def frame(self, products: Sequence[Product]) -> bytes:
         """`products` as the bytes of one frame; `Reject` if one of them cannot be written."""
@@ -49,7 +62,7 @@ class Results:
         for topic, record in products:
             name, content = topic.name.encode(), self._codec.encode(record)
             parts += [_HEAD.pack(len(name), len(content)), name, content]
-        return zstandard.compress(b"".join(parts), 1)
+        return self._compressor.compress(b"".join(parts))
 
     async def save(
         self, frames: Mapping[str, bytes], *, run: str, costs: Mapping[str, Cost]
@@ -58,6 +71,10 @@ class Results:
         addresses = await self._write(frames)
         winners = await self._ledger.finish(addresses, run=run, costs=costs)
         return {key: await self.read(winner) for key, winner in winners.items() if winner != addresses[key]}
+
+    async def done(self, keys: Sequence[str]) -> set[str]:
+        """The finished ones among `keys`."""
+        return set(await self._ledger.results(keys))
 
     async def load(self, keys: Sequence[str]) -> dict[str, tuple[Product, ...]]:
         """What the finished ones among `keys` produced."""
@@ -97,7 +114,7 @@ class Results:
         return self._products(frame)
 
     def _products(self, frame: bytes) -> tuple[Product, ...]:
-        content = zstandard.decompress(frame)
+        content = self._decompressor.decompress(frame)
         products: list[Product] = []
         position = 0
         while position < len(content):
@@ -113,7 +130,7 @@ class Results:
         if digest in self._cache:
             return
         self._cache[digest] = frame
-        self._cached_bytes += len(frame)
-        while self._cached_bytes > _CACHE_BYTES:
+        self._cached_bytes += len(frame) + _ENTRY_BYTES
+        while self._cached_bytes > self._cache_bytes:
             _, oldest = self._cache.popitem(last=False)
-            self._cached_bytes -= len(oldest)
+            self._cached_bytes -= len(oldest) + _ENTRY_BYTES

@@ -51,9 +51,10 @@ class Stage(Protocol):
         """
         ...
 
-    async def follow(self, message: Message, produced: Sequence[Message]) -> Sequence[Message]:
-        """More messages that depend on what is already durable (a completed group); runs on every delivery,
-        repeats included, after the result is in the ledger and before anything is published. Must be idempotent."""
+    async def follow(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """More messages that depend on what is already durable (completed groups), for a batch of inputs at once; runs
+        on every delivery, repeats included, after the results are in the ledger and before anything is published. Must
+        be idempotent, and say once what several of `messages` give occasion to."""
         ...
 
     def dead(self, message: Message, reason: str) -> Sequence[Message]:

@@ -81,7 +81,7 @@ async def _worked(stage: Stage, message: Message) -> Sequence[Message]:
         produced = (await stage.work(message)).messages
     except Reject as hopeless:
         produced = tuple(stage.dead(message, hopeless.reason))
-    return [*produced, *await stage.follow(message, produced)]
+    return [*produced, *await stage.follow([message])]
 
 
 ARMS = plan(arm("rewrite"), arm("filter"), arm("policy", options={"drafts": 2, "is_scored": False}))

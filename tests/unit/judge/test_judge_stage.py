@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,9 +25,15 @@ class StoredResults:
 
     def __init__(self) -> None:
         self.by_key: dict[str, tuple[Any, ...]] = {}
+        self.num_read = 0
+
+    async def done(self, keys: Sequence[str]) -> set[str]:
+        return {key for key in keys if key in self.by_key}
 
     async def records(self, keys: Sequence[str]) -> dict[str, tuple[Any, ...]]:
-        return {key: self.by_key[key] for key in keys if key in self.by_key}
+        found = {key: self.by_key[key] for key in keys if key in self.by_key}
+        self.num_read += len(found)
+        return found
 
 
 @pytest.fixture
@@ -53,7 +60,7 @@ def deliver(stage: JudgeStage, results: StoredResults, message: Message) -> list
     if key not in results.by_key:
         produced = asyncio.run(stage.work(message)).messages
         results.by_key[key] = tuple(item.record for item in produced)
-    return list(asyncio.run(stage.follow(message, ())))
+    return list(asyncio.run(stage.follow([message])))
 
 
 def test_a_trajectory_becomes_one_verdict_in_its_context(stage: JudgeStage) -> None:
@@ -88,6 +95,35 @@ def test_a_repeat_emits_the_same_group_again(stage: JudgeStage, results: StoredR
     assert again == [last] * K
 
 
+def test_siblings_that_end_in_one_batch_make_one_group(stage: JudgeStage, results: StoredResults) -> None:
+    batch = [sampled(prompt(), sample) for sample in range(K)]
+    alone = [deliver(stage, results, message) for message in batch][-1]
+    assert list(asyncio.run(stage.follow(batch))) == alone
+
+
+def test_two_runs_that_share_a_prompt_in_one_batch_each_get_the_group(
+    stage: JudgeStage, results: StoredResults
+) -> None:
+    batch = [sampled(prompt(), sample) for sample in range(K)]
+    for message in batch:
+        deliver(stage, results, message)
+    other_run = [replace(message, context=replace(message.context, run="other")) for message in batch]
+    followed = asyncio.run(stage.follow([*batch, *other_run]))
+    assert [message.context.run for message in followed] == ["r", "other"]
+    assert followed[0].record == followed[1].record
+
+
+def test_of_a_batch_only_complete_sets_are_read(stage: JudgeStage, results: StoredResults) -> None:
+    one, other = prompt("one ?"), prompt("other ?")
+    batch = [sampled(one, 0), *(sampled(other, sample) for sample in range(K))]
+    for message in batch:
+        deliver(stage, results, message)
+    results.num_read = 0
+    (group,) = asyncio.run(stage.follow(batch))
+    assert group.record.prompt == other
+    assert results.num_read == K
+
+
 def test_groups_of_two_prompts_do_not_mix(stage: JudgeStage, results: StoredResults) -> None:
     one, other = prompt("one ?"), prompt("other ?")
     deliver(stage, results, sampled(one, 0))
@@ -111,7 +147,7 @@ def test_the_dead_are_counted_as_unknown(stage: JudgeStage, results: StoredResul
     key = stage.key(fatal)
     assert key is not None
     results.by_key[key] = (dead.record,)
-    (message,) = asyncio.run(stage.follow(fatal, ()))
+    (message,) = asyncio.run(stage.follow([fatal]))
     answers = [verdict.answer for verdict in message.record.verdicts]
     assert [answer.value for answer in answers] == [Value.SAFE, Value.UNKNOWN, Value.UNKNOWN]
     assert answers[2].labels == ("dead", "bug_KeyError")

@@ -51,9 +51,11 @@ class Shout:
         self.worked[text] += 1
         answer = self.behave(text) or text.upper()
         await asyncio.sleep(0)
-        return Produced(messages=(self._say(message, answer),), cost=Cost(stage=self.name, num_items=1, num_new_tokens=7))
+        return Produced(
+            messages=(self._say(message, answer),), cost=Cost(stage=self.name, num_items=1, num_new_tokens=7)
+        )
 
-    async def follow(self, message: Message, produced: Sequence[Message]) -> Sequence[Message]:
+    async def follow(self, messages: Sequence[Message]) -> Sequence[Message]:
         return ()
 
     def dead(self, message: Message, reason: str) -> Sequence[Message]:
@@ -75,9 +77,7 @@ class Bench:
         self._ears = self.bus.subscribe((PROMPTS,), group="ears")
 
     def pump(self, stage: Shout, *, concurrency: int = 256) -> Pump:
-        return Pump(
-            stage, bus=self.bus, results=self.results, ledger=self.ledger, worker="w", concurrency=concurrency
-        )
+        return Pump(stage, bus=self.bus, results=self.results, ledger=self.ledger, worker="w", concurrency=concurrency)
 
     async def listen(self) -> None:
         async for delivery in self._ears:
@@ -223,6 +223,46 @@ async def test_a_suspect_is_worked_alone_and_innocents_survive_it(tmp_path: Path
         await asyncio.wait_for(bench.bus.drained(), 20)
     assert sorted(bench.heard) == ["INNOCENT", "KILLER"]
     assert company == [1, 1]
+
+
+async def test_waiting_for_ones_turn_is_no_attempt(tmp_path: Path) -> None:
+    """A process that is killed while one suspect is worked alone says nothing about the suspects that wait."""
+    names = ["first", "second", "third"]
+    await crash_while_working(tmp_path, [f"work_request_{name}" for name in names], 4)
+    begun = asyncio.Event()
+
+    class Stuck(Shout):
+        async def work(self, message: Message) -> Produced:
+            begun.set()
+            await asyncio.sleep(3600)
+            raise AssertionError("never")
+
+    bench = Bench(tmp_path)
+    async with running(bench, bench.pump(Stuck())):
+        await bench.ledger.open_run("r", plan="p")
+        await bench.bus.publish([message(name) for name in names])
+        await asyncio.wait_for(begun.wait(), 10)
+        ledger = SqlLedger(f"sqlite:{tmp_path / 'ledger.db'}")  # as the next process would find it after a kill here
+        earlier = await ledger.begin([f"work_request_{name}" for name in names], worker="next")
+        await ledger.aclose()
+    assert sorted(earlier.values()) == [4, 4, 5]
+
+
+async def test_a_graceful_stop_closes_attempts_on_what_waits_for_a_slot(tmp_path: Path) -> None:
+    class Stuck(Shout):
+        async def work(self, message: Message) -> Produced:
+            await asyncio.sleep(3600)
+            raise AssertionError("never")
+
+    bench = Bench(tmp_path)
+    async with running(bench, bench.pump(Stuck(), concurrency=1)):
+        await bench.ledger.open_run("r", plan="p")
+        await bench.bus.publish([message(name) for name in ("a", "b", "c")])
+        await asyncio.sleep(0.2)
+    ledger = SqlLedger(f"sqlite:{tmp_path / 'ledger.db'}")
+    keys = [f"work_request_{name}" for name in ("a", "b", "c")]
+    assert await ledger.begin(keys, worker="w") == dict.fromkeys(keys, 0)
+    await ledger.aclose()
 
 
 @pytest.mark.parametrize(("crashes", "ends"), [(6, ["X"]), (7, ["dead:crashed_repeatedly"])])

@@ -1,0 +1,289 @@
+"""What a run will take, before anything is spent: tokens, money, hours, rows, memory per GPU.
+
+    cost ≈ N·K·(gen + judge) + U·A·(correct + 2·judge)
+
+(methods.md §5 H) with N prompts, K samples, U units that a strong model writes for and A attempts at each. Every figure
+that the run file does not give is an assumption with a name, printed beside the result; none of them is measured.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, fields
+from typing import Any
+
+from tracemend.corrector.decide import plan_units
+from tracemend.embedded.memory import MemoryNeed, memory_needs
+from tracemend.embedded.plan import Plan, resolve
+from tracemend.embedded.runfile import BenchmarkSettings, RunFile
+from tracemend.ingestion.rows import BadRow
+from tracemend.ingestion.service import read
+from tracemend.ingestion.settings import PromptsSettings
+from tracemend.kit.errors import SetupError
+from tracemend.kit.registry import did_you_mean
+from tracemend.records import Category, Prompt
+from tracemend.redaction import Text
+
+_MAX_COUNTED = 200_000
+"""Rows that a source is counted up to."""
+_WRITES = {"rewrite", "policy"}
+"""Strategies whose units a strong model writes for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assumptions:
+    """What is not known before the run."""
+
+    prompt_tokens: int = 120
+    """Tokens of a prompt."""
+    response_tokens: int = 1200
+    """Tokens of a response of the target, never more than `max_new_tokens`."""
+    teacher_tokens: int = 1000
+    """Tokens that a strong model writes for one text."""
+    judge_tokens: int = 40
+    """Tokens that a judge model writes for one part."""
+    parts_judged: int = 3
+    """Parts of a trajectory that a judge model is asked about."""
+    unsafe_share: float = 0.5
+    """Share of samples of harmful prompts that are unsafe in the parts that count."""
+    hard_share: float = 0.3
+    """Share of harmful prompts whose samples are all unsafe."""
+    success_share: float = 0.8
+    """Share of corrected units that are judged safe within their attempts."""
+    attempts: float = 1.5
+    """Texts per unit on average, never more than `attempts`."""
+    tokens_per_s: float = 2000.0
+    """Tokens that one GPU generates per second, over all requests."""
+    trained_tokens_per_s: float = 3000.0
+    """Tokens that one GPU trains on per second."""
+    price_per_million: float = 0.0
+    """Price of a million tokens at endpoints (`openai:` engines)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One line of the estimate."""
+
+    what: str
+    num_calls: int
+    num_tokens: int
+    """Prompt and response together."""
+    money: float
+    hours: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """All of it."""
+
+    prompts: dict[str, int | None]
+    """Rows by source; None where they cannot be counted here."""
+    items: tuple[Item, ...]
+    rows: dict[str, int]
+    """Training rows that each arm may expect."""
+    memory: tuple[MemoryNeed, ...]
+    notes: tuple[str, ...]
+    assumptions: Assumptions
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(item.num_tokens for item in self.items)
+
+    @property
+    def money(self) -> float:
+        return sum(item.money for item in self.items)
+
+    @property
+    def hours(self) -> float:
+        return sum(item.hours for item in self.items)
+
+
+def assumptions_of(given: dict[str, str]) -> Assumptions:
+    """The assumptions with those that were given as `name=value` in place of the defaults."""
+    kinds: dict[str, type[int] | type[float]] = {
+        field.name: int if isinstance(field.default, int) else float for field in fields(Assumptions)
+    }
+    unknown = sorted(given.keys() - kinds.keys())
+    if unknown:
+        raise SetupError(f"no assumption '{unknown[0]}'{did_you_mean(unknown[0], list(kinds))}")
+    try:
+        values: dict[str, Any] = {name: kinds[name](value) for name, value in given.items()}
+    except ValueError as error:
+        raise SetupError(f"--assume wants NAME=NUMBER: {error}") from None
+    return Assumptions(**values)
+
+
+def estimate(settings: RunFile, assumptions: Assumptions) -> Estimate:
+    """What `settings` will take. Reads prompt sources to count them; opens no engine."""
+    plan = resolve(settings)
+    counted = [_count(item, settings.limit) for item in plan.run.prompts]
+    names = [f"{number} ({item.source})" for number, item in enumerate(plan.run.prompts)]
+    categories: Counter[Category] = Counter()
+    for _, by_category in counted:
+        categories.update(by_category)
+    work = _Work(plan, assumptions, categories)
+    notes = [f"prompts.{name}: {problem}" for name, (problem, _) in zip(names, counted, strict=True) if problem]
+    memory, memory_notes = memory_needs(plan.run)
+    return Estimate(
+        prompts={
+            name: None if problem else by_category.total()
+            for name, (problem, by_category) in zip(names, counted, strict=True)
+        },
+        items=tuple(work.items()),
+        rows=work.rows(),
+        memory=memory,
+        notes=(*notes, *work.notes, *memory_notes),
+        assumptions=assumptions,
+    )
+
+
+class _Work:
+    """Counts the calls of every step of one plan."""
+
+    def __init__(self, plan: Plan, assumptions: Assumptions, categories: Counter[Category]) -> None:
+        self._plan = plan
+        self._a = assumptions
+        self._prompts = categories
+        self.notes: list[str] = []
+
+    def items(self) -> list[Item]:
+        run, a = self._plan.run, self._a
+        response = min(a.response_tokens, run.target.sampling.max_new_tokens)
+        num_samples = self._prompts.total() * run.target.samples * len(self._plan.parents())
+        written = sum(self._num_written(arm) for arm in self._owners())
+        found = [
+            self._call("sample", run.target.engine, num_samples, a.prompt_tokens + response),
+            self._judging("judge samples", num_samples, response),
+            self._writing(written, response),
+            self._judging("judge rewrites", written, a.teacher_tokens),
+            *self._measuring(response),
+            *self._training(response),
+        ]
+        return [item for item in found if item.num_calls]
+
+    def rows(self) -> dict[str, int]:
+        """Rows per arm: what it keeps and mends, as its `assemble` section allows."""
+        found: dict[str, int] = {}
+        for arm, owner in self._plan.owners.items():
+            settings = self._plan.run.arms[arm].assemble
+            usable = round(self._num_selected(owner) * self._yield(owner)) * self._units_per_prompt(owner)
+            usable += sum(number for category, number in self._prompts.items() if category is not Category.HARMFUL)
+            found[arm] = min(usable, settings.rows) if settings.rows else usable
+        return found
+
+    # ------------------------------------------------------------------------------------------ steps
+
+    def _writing(self, num_texts: int, response: int) -> Item:
+        """A strong model reads the prompt and the unsafe response, and writes another."""
+        teachers = {c.teacher for arm in self._owners() if (c := self._plan.run.arms[arm].correct) and c.teacher}
+        engine = next((self._plan.run.models[name].engine for name in sorted(teachers)), "")
+        return self._call("correct", engine, num_texts, self._a.prompt_tokens + response + self._a.teacher_tokens)
+
+    def _judging(self, what: str, num_trajectories: int, tokens: int) -> Item:
+        models = self._plan.run.judge.harm.models or ((self._plan.run.judge.harm.model or ""),)
+        engines = [self._plan.run.models[name].engine for name in models if name in self._plan.run.models]
+        if not engines:  # a judge without a model reads text at no price
+            return self._call(what, "", 0, 0)
+        each = self._a.prompt_tokens + tokens + self._a.judge_tokens
+        return self._call(what, engines[0], num_trajectories * self._a.parts_judged * len(engines), each)
+
+    def _measuring(self, response: int) -> list[Item]:
+        evaluate = self._plan.run.evaluate
+        if evaluate is None:
+            return []
+        num_arms = 1 + sum(arm.train is not None for arm in self._plan.run.arms.values())
+        num_prompts = sum(self._benchmark(name, item) for name, item in evaluate.benchmarks.items())
+        num_samples = num_prompts * evaluate.samples * num_arms
+        engine = self._plan.run.target.engine
+        return [
+            self._call("evaluate", engine, num_samples, self._a.prompt_tokens + response),
+            self._judging("judge evaluation", num_samples, response),
+        ]
+
+    def _training(self, response: int) -> list[Item]:
+        found = []
+        for arm, rows in self.rows().items():
+            train = self._plan.run.arms[arm].train
+            if train is not None:
+                num_rows = rows * train.epochs * len(train.candidates())
+                num_tokens = num_rows * (self._a.prompt_tokens + response)
+                hours = num_tokens / self._a.trained_tokens_per_s / max(1, train.num_processes) / 3600
+                found.append(
+                    Item(what=f"train {arm}", num_calls=num_rows, num_tokens=num_tokens, money=0.0, hours=hours)
+                )
+        return found
+
+    def _call(self, what: str, engine: str, num_calls: int, tokens_each: int) -> Item:
+        num_tokens = num_calls * tokens_each
+        is_paid = engine.startswith("openai:")
+        return Item(
+            what=what,
+            num_calls=num_calls,
+            num_tokens=num_tokens,
+            money=num_tokens / 1e6 * self._a.price_per_million if is_paid else 0.0,
+            hours=0.0 if engine.startswith("scripted:") else num_tokens / self._a.tokens_per_s / 3600,
+        )
+
+    # ---------------------------------------------------------------------------------------- numbers
+
+    def _owners(self) -> list[str]:
+        return list(dict.fromkeys(self._plan.owners.values()))
+
+    def _num_written(self, arm: str) -> int:
+        """Texts that a strong model writes for the units of `arm`."""
+        correct = self._plan.run.arms[arm].correct
+        if correct is None or not correct.teacher:
+            return 0
+        attempts = min(self._a.attempts, correct.attempts)
+        return round(self._num_selected(arm) * self._units_per_prompt(arm) * attempts)
+
+    def _num_selected(self, arm: str) -> int:
+        """Harmful prompts that the arm works on, by its rule."""
+        settings = self._plan.run.arms[arm]
+        assert settings.correct is not None, "owners correct"
+        default = {"rewrite": "all_unsafe", "filter": "all_safe"}.get(settings.correct.strategy, "all")
+        rule = settings.select.rule.value if settings.select.rule else default
+        return round(self._prompts[Category.HARMFUL] * _share_of(rule, self._a, self._plan.run.target.samples))
+
+    def _units_per_prompt(self, arm: str) -> int:
+        """Rows that one selected harmful prompt can give."""
+        probe = Prompt(id="probe", text=Text("probe"), category=Category.HARMFUL)
+        corrections = self._plan.corrections(self._plan.run.arms[arm].from_)
+        units = [u for u in plan_units(corrections, probe, self._plan.run.target.samples) if u.arm == arm]
+        return max(1, len(units))
+
+    def _yield(self, arm: str) -> float:
+        correct = self._plan.run.arms[arm].correct
+        return self._a.success_share if correct is not None and correct.strategy in _WRITES else 1.0
+
+    def _benchmark(self, name: str, item: BenchmarkSettings) -> int:
+        problem, counts = _count(item.prompts, item.limit or self._plan.run.limit)
+        if problem:
+            self.notes.append(f"evaluate.{name}: {problem}")
+        return counts.total()
+
+
+def _share_of(rule: str, a: Assumptions, num_samples: int) -> float:
+    """Share of harmful prompts that a selection rule lets through; samples beyond the hard prompts are independent."""
+    easy = max(0.0, min(1.0, (a.unsafe_share - a.hard_share) / max(1e-9, 1 - a.hard_share)))
+    all_unsafe = a.hard_share + (1 - a.hard_share) * easy**num_samples
+    all_safe = (1 - a.hard_share) * (1 - easy) ** num_samples
+    return {
+        "all_unsafe": all_unsafe,
+        "any_unsafe": 1 - all_safe,
+        "majority_unsafe": a.unsafe_share,
+        "all_safe": all_safe,
+        "any_safe": 1 - all_unsafe,
+    }.get(rule, 1.0)
+
+
+def _count(item: PromptsSettings, first: int | None) -> tuple[str, Counter[Category]]:
+    """(why it cannot be counted, rows by category)."""
+    counts: Counter[Category] = Counter()
+    try:
+        for row in read([item], first=first or _MAX_COUNTED):
+            if not isinstance(row, BadRow):
+                counts[row.category] += 1
+    except SetupError as problem:
+        return str(problem), Counter()
+    return "", counts

@@ -1,0 +1,87 @@
+"""Addresses that the environment fills in: at the moment of opening, by name, and nowhere else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tracemend.embedded.environment import filled, names_in
+from tracemend.embedded.models import find_target, open_helpers, target_name
+from tracemend.embedded.pipeline import run_id
+from tracemend.embedded.plan import resolve
+from tracemend.embedded.progress import Silent
+from tracemend.embedded.runfile import ModelSettings, parse_run_file
+from tracemend.generator.settings import TargetSettings
+from tracemend.kit.errors import SetupError
+
+ADDRESS = "openai:${A_MODEL}@${A_URL}"
+RUN = """
+name: small
+models: {judge: {engine: "openai:${A_MODEL}@${A_URL}"}}
+prompts: [{source: numbered, count: 2}]
+target: {model: endpoint, engine: "openai:${A_MODEL}@${A_URL}"}
+judge: {harm: {name: last_word}}
+"""
+
+
+def test_every_reference_is_replaced_and_the_rest_is_left_alone() -> None:
+    known = {"A_MODEL": "org/m-7b", "A_URL": "http://h:1/v1"}
+    assert filled(ADDRESS, where="x", environment=known) == "openai:org/m-7b@http://h:1/v1"
+    assert filled("transformers:/models/$HOME/r1", where="x", environment={}) == "transformers:/models/$HOME/r1"
+    assert names_in(ADDRESS) == ("A_MODEL", "A_URL")
+
+
+def test_a_value_is_taken_as_it_is() -> None:
+    """A value that looks like a reference is not followed."""
+    assert filled("${A}", where="x", environment={"A": "${B}", "B": "b"}) == "${B}"
+
+
+@pytest.mark.parametrize("known", [{}, {"A_MODEL": "", "A_URL": ""}])
+def test_what_is_unset_or_empty_is_named_with_its_setting(known: dict[str, str]) -> None:
+    with pytest.raises(SetupError, match=r"^models\.judge\.engine: set the environment variables A_MODEL, A_URL$"):
+        filled(ADDRESS, where="models.judge.engine", environment=known)
+
+
+@pytest.mark.parametrize("address", ["openai:${A-B}@http://h", "openai:${", "${}", "${1A}"])
+def test_a_reference_that_is_none_is_an_error(address: str) -> None:
+    with pytest.raises(SetupError, match="written"):
+        filled(address, where="x", environment={"A": "a"})
+
+
+async def test_helpers_and_targets_are_opened_with_the_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"judge": ModelSettings(engine=ADDRESS)}
+    with pytest.raises(SetupError, match="A_MODEL, A_URL"):
+        async with open_helpers(settings):
+            pass
+    monkeypatch.setenv("A_MODEL", "m")
+    monkeypatch.setenv("A_URL", "http://127.0.0.1:9/v1")
+    async with open_helpers(settings) as one:
+        first = one["judge"].identity
+    async with open_helpers({"judge": ModelSettings(engine="openai:m@http://127.0.0.1:8/v1")}) as written:
+        assert written["judge"].identity == first
+
+
+def test_a_folder_may_be_named_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "m").mkdir()
+    monkeypatch.setenv("A_FOLDER", str(tmp_path))
+    settings = TargetSettings(model="${A_FOLDER}/m")
+    assert find_target(settings, seed=0, cache=tmp_path, observer=Silent()).folder == tmp_path / "m"
+    with pytest.raises(SetupError, match="no folder"):
+        find_target(TargetSettings(model="${A_FOLDER}/n"), seed=0, cache=tmp_path, observer=Silent())
+
+
+def test_another_model_behind_the_name_is_another_run_and_another_address_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Samples of two models must never stand in one run; the stored plan knows neither of them."""
+    plan = resolve(parse_run_file(RUN, name="run.yaml"))
+    ids = []
+    for model, url in (("m", "http://a/v1"), ("m", "http://b/v1"), ("n", "http://a/v1")):
+        monkeypatch.setenv("A_MODEL", model)
+        monkeypatch.setenv("A_URL", url)
+        ids.append(run_id(plan))
+        assert target_name(plan.run.target) == f"openai:{model}"
+    assert ids[0] == ids[1] != ids[2]
+    assert b"${A_URL}" in plan.content
+    assert b"http://" not in plan.content

@@ -1,0 +1,119 @@
+"""Purging removes a prompt's text from every file of a run's folder and keeps the books; gc deletes only waste."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+import zstandard
+from tests.unit.embedded.small_runs import run_small
+
+from tracemend.embedded.laws import check_laws
+from tracemend.embedded.looking import open_run
+from tracemend.embedded.purging import Purged, purge
+from tracemend.embedded.story import tell
+from tracemend.embedded.upkeep import Collected, collect
+from tracemend.embedded.workspace import Workspace, open_workspace
+from tracemend.kit.errors import SetupError
+from tracemend.trainer import dataset
+
+T = TypeVar("T")
+
+
+def at(folder: Path, work: Callable[[Workspace], Awaitable[T]]) -> T:
+    async def body() -> T:
+        async with open_workspace(folder) as workspace:
+            return await work(workspace)
+
+    return asyncio.run(body())
+
+
+def published(folder: Path, arm: str) -> list[str]:
+    return [example.prompt.id for example in dataset.read_examples(folder / "datasets" / arm)]
+
+
+def contents(folder: Path) -> bytes:
+    """Every byte under `folder`, frames decompressed."""
+    found = b""
+    for path in folder.rglob("*"):
+        raw = path.read_bytes() if path.is_file() else b""
+        frames = [raw[match.start() :] for match in re.finditer(re.escape(b"\x28\xb5\x2f\xfd"), raw)]
+        found += raw + b"".join(_decompressed(frame) for frame in frames)
+    return found
+
+
+def _decompressed(frame: bytes) -> bytes:
+    try:
+        return zstandard.ZstdDecompressor().decompressobj().decompress(frame)
+    except zstandard.ZstdError:
+        return b""
+
+
+def verified(folder: Path) -> bool:
+    async def body() -> bool:
+        async with open_run(folder) as opened:
+            return all(f.holds for f in await check_laws(opened.workspace, run=opened.run, plan=opened.plan))
+
+    return asyncio.run(body())
+
+
+def test_a_purged_prompt_is_nowhere_and_the_next_run_does_without_it(tmp_path: Path) -> None:
+    run_small(tmp_path)
+    victim = published(tmp_path, "rewrite")[0]
+
+    async def words(folder: Path) -> str:
+        async with open_run(folder) as opened:
+            return (await tell(opened, victim)).prompt.text.reveal()
+
+    text = asyncio.run(words(tmp_path)).encode()
+    assert text in contents(tmp_path)
+    found: Purged = at(tmp_path, lambda workspace: purge(workspace, victim))
+    assert "rewrite" in found.datasets
+    assert found.num_records > 0
+    assert text not in contents(tmp_path)
+
+    run_small(tmp_path)
+    assert verified(tmp_path)
+    assert victim not in published(tmp_path, "rewrite")
+    assert len(published(tmp_path, "rewrite")) > 0
+    assert text not in contents(tmp_path)
+
+
+def test_purging_what_is_not_there_is_refused(tmp_path: Path) -> None:
+    run_small(tmp_path)
+    with pytest.raises(SetupError, match="belongs to 'prompt_none'"):
+        at(tmp_path, lambda workspace: purge(workspace, "prompt_none"))
+
+
+def test_gc_deletes_waste_after_the_grace_time_and_nothing_else(tmp_path: Path) -> None:
+    run_small(tmp_path)
+    waste = at(tmp_path, lambda workspace: workspace.store.put(b"left by a killed process"))
+
+    def collected(now_s: float) -> Collected:
+        return at(tmp_path, lambda workspace: collect(workspace, grace_s=3600, clock=lambda: now_s))
+
+    first = collected(1_000.0)
+    assert (first.num_deleted, first.num_waiting) == (0, 1)
+    assert collected(4_000.0).num_deleted == 0
+    last = collected(4_600.0)
+    assert (last.num_deleted, last.num_waiting, last.num_kept) == (1, 0, first.num_kept)
+    assert not at(tmp_path, lambda workspace: workspace.store.has(waste))
+    assert verified(tmp_path)
+    run_small(tmp_path)
+    assert verified(tmp_path)
+
+
+def test_upkeep_waits_for_no_working_process_but_refuses(tmp_path: Path) -> None:
+    run_small(tmp_path)
+
+    async def body() -> None:
+        async with open_workspace(tmp_path):
+            with pytest.raises(SetupError, match="another tracemend process"):
+                async with open_workspace(tmp_path):
+                    pass
+
+    asyncio.run(body())
