@@ -248,6 +248,12 @@ COMPARISON: tuple[Claim, ...] = (
         criterion=NoWorse(0.05),
     ),
     Claim(
+        key="refusal-of-random-subset",
+        nature=Nature.EMERGENT,
+        says="UnsafeChain on few corrections, drawn at random, less on all of them: over-refusal",
+        figure=_gap(SMALL, FULL, "over_refusal"),
+    ),
+    Claim(
         key="selected-subset",
         nature=Nature.EMERGENT,
         says=f"UnsafeChain on few corrections, spread over kinds of prompt, less on all of them: {_HARM}",

@@ -66,13 +66,11 @@ def comparison(*, seed: int, num_prompts: int | None = None) -> RunFile:
     text = importlib.resources.files("tracemend.embedded").joinpath("demo.yaml").read_text(encoding="utf-8")
     document = _unshared(yaml.safe_load(text))
     like = document["arms"]["unsafechain"]
-    share, rows, epochs = like["assemble"]["benign_share"], like["assemble"]["rows"], like["train"]["epochs"]
-    # As many steps as on the demo's rows: what differs is how many corrections are seen, not how long.
-    few = {**like, "train": {**like["train"], "epochs": round(epochs * rows / _SMALL_ROWS)}}
+    share = like["assemble"]["benign_share"]
     document["arms"] |= {
         FULL: {**like, "assemble": {"benign_share": share}},
-        SMALL: {**few, "assemble": {"benign_share": share, "rows": _SMALL_ROWS}},
-        SMALL_SELECTED: {**few, "assemble": {"benign_share": share, "rows": _SMALL_ROWS, "subset": "selected"}},
+        SMALL: {**like, "assemble": {"benign_share": share, "rows": _SMALL_ROWS}},
+        SMALL_SELECTED: {**like, "assemble": {"benign_share": share, "rows": _SMALL_ROWS, "subset": "selected"}},
     }
     document = _unshared(document)
     benchmarks = document["evaluate"]["benchmarks"]

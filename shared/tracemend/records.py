@@ -189,7 +189,7 @@ class Trajectory:
     parse: Parse
     finish: Finish
     token_ids: tuple[int, ...] = ()
-    """The response's ids as the engine gave them; empty where the engine has none to give (rewrites, some endpoints)."""
+    """The response's ids as the engine gave them; empty where the engine has none to give (rewrites, endpoints)."""
     reasoning_tokens: Span = field(default_factory=lambda: Span(start=0, end=0))
     answer_tokens: Span = field(default_factory=lambda: Span(start=0, end=0))
     parent: str = ""

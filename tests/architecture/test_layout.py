@@ -96,11 +96,16 @@ def test_modules_say_what_they_are_for(path: Path) -> None:
 def test_broad_handlers_stand_only_where_a_program_must_survive_anything() -> None:
     """The pump is the one place in the flow; a job's process boundary hands errors on in words."""
     allowed = {"shared/tracemend/kit/pump.py", "shared/tracemend/runtime/jobs.py"}
-    found = set()
-    for path in sources():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            is_handler = isinstance(node, ast.ExceptHandler)
-            if is_handler and (node.type is None or getattr(node.type, "id", "") in ("Exception", "BaseException")):
-                if not any(isinstance(inner, ast.Raise) and inner.exc is None for inner in node.body):
-                    found.add(str(path.relative_to(ROOT)))
+    found = {
+        str(path.relative_to(ROOT))
+        for path in sources()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ExceptHandler) and is_broad(node)
+    }
     assert found <= allowed
+
+
+def is_broad(handler: ast.ExceptHandler) -> bool:
+    """Whether a handler catches everything and does not raise it again."""
+    catches_all = handler.type is None or getattr(handler.type, "id", "") in ("Exception", "BaseException")
+    return catches_all and not any(isinstance(node, ast.Raise) and node.exc is None for node in handler.body)

@@ -117,14 +117,16 @@ def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _csv_records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    csv.field_size_limit(_MAX_CELL_CHARS)
     with path.open(encoding="utf-8-sig", newline="") as file:
+        before = csv.field_size_limit(_MAX_CELL_CHARS)  # the limit is the process's, and others read under theirs
         reader = csv.DictReader(file)
         try:
-            for fields in reader:
-                yield f"{path}:{reader.line_num}", fields
+            records = [(f"{path}:{reader.line_num}", fields) for fields in reader]
         except csv.Error as error:
             raise SetupError(f"{path}:{reader.line_num}: {error}; quote cells that hold line breaks") from None
+        finally:
+            csv.field_size_limit(before)
+    yield from records
 
 
 def _json_records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

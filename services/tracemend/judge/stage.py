@@ -1,8 +1,8 @@
 """The judge as a stage: trajectories in, verdicts out, and one `Group` when all samples of a prompt have theirs.
 
 Run by the pump. The join needs no memory of its own: after every delivery of base samples the stage looks up the
-results of their siblings, whose work keys follow from their request ids. Whoever completes a set sees it complete, and a
-repeat emits the same `Group` again under the same id.
+results of their siblings, whose work keys follow from their request ids. Whoever completes a set sees it complete, and
+a repeat emits the same `Group` again under the same id.
 """
 
 from __future__ import annotations

@@ -74,6 +74,7 @@ class Bench:
         self.ledger = SqlLedger(f"sqlite:{folder / 'ledger.db'}")
         self.results = Results(store=FolderStore(folder), ledger=self.ledger, codec=WireCodec(), topics=ALL)
         self.heard: list[str] = []
+        self._news = asyncio.Condition()
         self._ears = self.bus.subscribe((PROMPTS,), group="ears")
 
     def pump(self, stage: Shout, *, concurrency: int = 256) -> Pump:
@@ -83,6 +84,12 @@ class Bench:
         async for delivery in self._ears:
             self.heard.append(delivery.message.record.text.reveal())
             await delivery.ack()
+            async with self._news:
+                self._news.notify_all()
+
+    async def heard_enough(self, number: int) -> None:
+        async with self._news:
+            await self._news.wait_for(lambda: len(self.heard) >= number)
 
 
 @asynccontextmanager
@@ -285,9 +292,7 @@ async def test_slow_items_do_not_hold_back_finished_ones(tmp_path: Path) -> None
     async with running(bench, bench.pump(Gated())):
         await bench.ledger.open_run("r", plan="p")
         await bench.bus.publish([message("slow"), *(message(f"n{i}") for i in range(50))])
-        async with asyncio.timeout(10):
-            while len(bench.heard) < 50:
-                await asyncio.sleep(0.01)
+        await asyncio.wait_for(bench.heard_enough(50), 10)
         assert "SLOW" not in bench.heard
         gate.set()
         await asyncio.wait_for(bench.bus.drained(), 20)
