@@ -83,7 +83,9 @@ def add_costs(connection: Connection, run: str, costs: Iterable[Cost]) -> None:
 def repoint(connection: Connection, table: Table, moves: Mapping[Address, Address]) -> None:
     """Give the rows of `table` whose address moves their new one."""
     keys = list(table.primary_key.columns)
-    values = {name: bindparam(f"its_{name}") for name in address_values(next(iter(moves.values())))} if moves else {}
+    values: dict[str, Any] = (
+        {name: bindparam(f"its_{name}") for name in address_values(next(iter(moves.values())))} if moves else {}
+    )
     statement = update(table).values(values).where(*(key == bindparam(f"key_{key.name}") for key in keys))
     for packs in chunks(sorted({address.pack for address in moves})):
         changed: list[Values] = []
