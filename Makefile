@@ -5,8 +5,9 @@ VENV := .venv
 UV := .tools/bin/uv
 BIN := $(VENV)/bin
 OUT ?= runs/demo
+JOBS ?= 2
 UV_VERSION := 0.9
-export OMP_NUM_THREADS ?= 2
+export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .PHONY: help install demo test fidelity check format lock protos bench smoke-gpu clean
@@ -30,11 +31,11 @@ install: $(VENV)/.synced  ## Create .venv from the lock
 demo: $(VENV)/.synced  ## Run the whole loop on the proving ground (OUT=DIR chooses the folder)
 	$(BIN)/tracemend demo --out "$(OUT)"
 
-test: $(VENV)/.synced  ## Run the tests
-	$(BIN)/pytest
+test: $(VENV)/.synced  ## Run the tests (JOBS=2 at a time)
+	$(BIN)/pytest -n $(JOBS) --dist loadfile
 
 fidelity: $(VENV)/.synced  ## Run the papers' claims over five base seeds and write their table
-	$(BIN)/python -m benchmarks.fidelity --seeds 5
+	$(BIN)/python -m benchmarks.fidelity --seeds 5 --prompts 100
 
 check: $(VENV)/.synced  ## Format, lint, types, layers, proto drift
 	$(BIN)/ruff format --check .
@@ -54,7 +55,7 @@ lock: | $(UV)  ## Resolve the locks anew
 	cd requirements && ../$(UV) pip compile --upgrade --python-version 3.11 --override overrides.txt --generate-hashes --no-emit-index-url --no-header -o cpu.lock cpu.in dev.in
 
 bench: $(VENV)/.synced  ## Measure the engines and the loop
-	$(BIN)/python -m benchmarks.engines
+	$(BIN)/python benchmarks/engines.py
 	$(BIN)/python -m benchmarks.loop
 
 smoke-gpu: $(VENV)/.synced  ## 64 prompts end to end on real weights: make smoke-gpu MODEL=FOLDER (OUT=DIR, ARGS=--dry-run)

@@ -11,7 +11,8 @@ A crash between any two of these repeats work or messages and never loses one: t
 the result is durable before anything is published, everything is published before the input is acknowledged.
 
 Poison without innocents: an item whose earlier attempts ended in a crash is worked in ever smaller company (256, 64,
-16, 4, 1), so that one killer soon is alone; only attempts made alone count towards giving it up.
+16, 4, 1), so that one killer soon is alone; only attempts made alone count towards giving it up. The most suspect go
+first: what a kill from outside happened to hit clears itself at once, and is not hit again by chance much later.
 """
 
 from __future__ import annotations
@@ -139,8 +140,8 @@ class Pump:
             await self._work_suspects(suspects)
 
     async def _work_suspects(self, suspects: list[tuple[int, _Item]]) -> None:
-        """Work items that may crash the process: the less tried first, in company as small as their history asks."""
-        suspects.sort(key=lambda pair: pair[0])
+        """Work items that may crash the process: the most suspect first, in company as small as their history asks."""
+        suspects.sort(key=lambda pair: pair[0], reverse=True)
         while suspects:
             await self._idle()
             attempts = suspects[0][0]

@@ -272,6 +272,15 @@ async def test_a_graceful_stop_closes_attempts_on_what_waits_for_a_slot(tmp_path
     await ledger.aclose()
 
 
+async def test_the_most_suspect_are_worked_first(tmp_path: Path) -> None:
+    """What a kill hit by chance must clear itself before another kill can hit it again."""
+    for name, times in (("once", 1), ("alone", 5), ("twice", 2)):
+        await crash_while_working(tmp_path, [f"work_request_{name}"], times)
+    order: list[str] = []
+    await push_through(tmp_path, Shout(order.append), ["once", "alone", "twice"])
+    assert order == ["alone", "twice", "once"]
+
+
 @pytest.mark.parametrize(("crashes", "ends"), [(6, ["X"]), (7, ["dead:crashed_repeatedly"])])
 async def test_only_crashes_alone_count_towards_giving_up(tmp_path: Path, crashes: int, ends: list[str]) -> None:
     await crash_while_working(tmp_path, ["work_request_x"], crashes)
