@@ -6,6 +6,8 @@ UV := .tools/bin/uv
 BIN := $(VENV)/bin
 OUT ?= runs/demo
 JOBS ?= 2
+# Which requirements: `cpu`, or `gpu` on a machine with one.
+LOCK ?= cpu
 UV_VERSION := 0.9
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
@@ -20,9 +22,9 @@ $(UV):
 	$(PYTHON) -m venv .tools
 	.tools/bin/pip install --quiet "uv>=$(UV_VERSION)"
 
-$(VENV)/.synced: requirements/cpu.lock pyproject.toml | $(UV)
+$(VENV)/.synced: requirements/$(LOCK).lock pyproject.toml | $(UV)
 	test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) $(VENV)
-	$(UV) pip sync --quiet --python $(BIN)/python requirements/cpu.lock
+	$(UV) pip sync --quiet --python $(BIN)/python requirements/$(LOCK).lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
 	touch $@
 
@@ -53,6 +55,7 @@ protos: $(VENV)/.synced  ## Generate the protobuf code
 
 lock: | $(UV)  ## Resolve the locks anew
 	cd requirements && ../$(UV) pip compile --upgrade --python-version 3.11 --override overrides.txt --generate-hashes --no-emit-index-url --no-header -o cpu.lock cpu.in dev.in
+	cd requirements && ../$(UV) pip compile --upgrade --python-version 3.11 --only-binary vllm --generate-hashes --no-emit-index-url --no-header -o gpu.lock gpu.in dev.in
 
 bench: $(VENV)/.synced  ## Measure the engines and the loop
 	$(BIN)/python benchmarks/engines.py
