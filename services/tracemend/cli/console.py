@@ -6,6 +6,7 @@ Model text never reaches the terminal by this way; what is shown are names, coun
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -170,7 +171,8 @@ class JsonLines:
         self._write({"event": "progress", "done": done, "states": dict(states or {})})
 
     def training(self, step: int, num_steps: int, loss: float) -> None:
-        self._write({"event": "training", "step": step, "num_steps": num_steps, "loss": loss})
+        told = loss if math.isfinite(loss) else None  # JSON knows neither NaN nor infinity
+        self._write({"event": "training", "step": step, "num_steps": num_steps, "loss": told})
 
     def say(self, text: str) -> None:
         self._write({"event": "message", "text": text})
@@ -179,4 +181,4 @@ class JsonLines:
         """Nothing is held open."""
 
     def _write(self, event: dict[str, Any]) -> None:
-        print(json.dumps(event), flush=True)
+        print(json.dumps(event, allow_nan=False), flush=True)

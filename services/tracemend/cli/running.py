@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.resources
+import json
 import os
 import shlex
 import signal
@@ -16,6 +17,7 @@ from tracemend.embedded.pipeline import Finished, run_pipeline
 from tracemend.embedded.revisions import check_phase
 from tracemend.embedded.runfile import RunFile, load_run_file, parse_run_file
 from tracemend.kit.errors import SetupError
+from tracemend.kit.logs import log_to_stderr
 
 EXIT_BUDGET = 4
 EXIT_INTERRUPTED = 130
@@ -43,7 +45,9 @@ def demo(out: Path, *, as_json: bool) -> None:
     settings = parse_run_file(text, name="demo.yaml")
     _keep(text, out)
     finished = _execute(settings, out, command=f"tracemend demo --out {shlex.quote(str(out))}", as_json=as_json)
-    if not as_json:
+    if as_json:
+        _tell_end(finished)
+    else:
         print(f"Report:  {finished.report}\nRun file: {out / 'run.yaml'}  (copy it, name your own model and prompts)")
         print(f"Next:    tracemend doctor MODEL_FOLDER · tracemend verify {shlex.quote(str(out))}")
 
@@ -64,21 +68,31 @@ def run(run_file: Path, out: Path, *, limit: int | None, dry_run: bool, from_pha
     command = f"tracemend run {shlex.quote(str(run_file))} --out {shlex.quote(str(out))}"
     command += f" --limit {limit}" if limit is not None else ""
     finished = _execute(settings, out, command=command, as_json=as_json, again=from_phase)
-    if not as_json:
+    if as_json:
+        _tell_end(finished)
+    else:
         print(f"Report:  {finished.report or 'none (the run file has no `evaluate` section)'}")
+
+
+def _tell_end(finished: Finished) -> None:
+    report = str(finished.report) if finished.report else None
+    print(json.dumps({"event": "finished", "run": finished.run, "report": report}), flush=True)
 
 
 def _keep(text: str, out: Path) -> None:
     """Leave the run file beside what it makes."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "run.yaml").write_text(text, encoding="utf-8")
+        temporary = out / ".run.yaml.tmp"  # `run.yaml` may be the very file that the command was given
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(out / "run.yaml")
     except OSError as error:
         raise SetupError(f"{out}: cannot keep a run there ({error.strerror}); choose another folder") from None
 
 
 def _execute(settings: RunFile, out: Path, *, command: str, as_json: bool, again: str | None = None) -> Finished:
     quiet_libraries()
+    log_to_stderr()
     observer = observer_for(as_json=as_json)
 
     async def body() -> Finished:

@@ -108,24 +108,37 @@ _ALIASES: Mapping[str, str] = {
     "hate": "harassment_hate",
     "hate_speech": "harassment_hate",
     "harassment_hate_discrimination": "harassment_hate",
+    "harassment_bullying": "harassment_hate",
+    "sexual_adult": "sexual",
     "sexual_content": "sexual",
     "violence_physical_harm": "violence",
+    "physical_harm_and_violence": "violence",
     "suicide": "self_harm",
     "illicit_behavior": "illicit",
     "illicit_criminal_behavior": "illicit",
     "illegal": "illicit",
+    "illegal_goods_and_services": "illicit",
+    "illegal_and_highly_regulated_items": "illicit",
+    "non_violent_crimes": "illicit",
+    "cybercrime_intrusion": "illicit",
+    "scams_and_fraud": "illicit",
     "disinformation": "misinformation",
+    "disinformation_and_deception": "misinformation",
     "misinformation_disinformation": "misinformation",
     "privacy_personal_data": "privacy",
     "ip": "intellectual_property",
     "copyright": "intellectual_property",
 }
+_TAGS = ("harm", "category")
+"""Tags that hold a prompt's harm categories: `harm` is what the public sets' presets call it."""
 _SEPARATOR = "\n\n---\n\n"
 
 
 def policy_for(tags: Mapping[str, str]) -> str:
-    """The policies of the categories in `tags["category"]` (several by comma, semicolon or bar), else all in brief."""
-    named = dict.fromkeys(_canonical(name) for name in re.split(r"[,;|]", tags.get("category", "")))
+    """The policies of the categories in the tags `harm` and `category` (several by comma, semicolon or bar), else all
+    in brief."""
+    names = re.split(r"[,;|]", ",".join(tags.get(tag, "") for tag in _TAGS))
+    named = dict.fromkeys(_canonical(name) for name in names)
     chosen = [POLICIES[name] for name in named if name in POLICIES]
     if chosen:
         return _SEPARATOR.join(policy.text() for policy in chosen)

@@ -1,8 +1,9 @@
 """The words for a strong model: instructions in the system message, all data in one JSON object of the user message.
 
-Nothing that a prompt or a model wrote ever stands outside a JSON string, and `<` is escaped inside it, so that neither
-our tags nor a chat template's control tokens can be forged by the text that is to be mended. `wording()` is the digest
-of everything that is said here; it enters the requests' ids, so changed words never find old results.
+Nothing that a prompt or a model wrote ever stands outside a JSON string, and the characters that tags and control
+tokens begin with are escaped inside it, so that neither our tags nor a chat template's can be forged by the text that
+is to be mended. `wording()` is the digest of everything that is said here; it enters the requests' ids, so changed
+words never find old results.
 """
 
 from __future__ import annotations
@@ -56,6 +57,9 @@ _SCORE = (
     "others; `reasoning_accuracy`, whether the thoughts are true, sound and lead to the reply.\n"
     f"Reply with one JSON object with exactly the keys {', '.join(SCORES)} and nothing else."
 )
+# All families open their control tokens with one of these: <|…|>, <s>, <<SYS>>, [INST]. The wide and small forms are
+# here because some tokenizers normalise them first.
+_ESCAPES = {"<": "\\u003c", "＜": "\\uff1c", "﹤": "\\ufe64", "[": "\\u005b", "［": "\\uff3b"}
 _FEEDBACK: Mapping[str, str] = {
     "still_unsafe": "The thoughts or the reply were still judged harmful, or the result was wrong.",
     "unknown_verdict": "The checker could not decide. Be plainer.",
@@ -82,7 +86,7 @@ def rewrite_messages(request: RewriteRequest) -> Messages:
 
 def policy_messages(request: RewriteRequest, *, policy: str) -> Messages:
     """Ask for a response to the prompt alone, with the policy at hand."""
-    data: dict[str, object] = {"policy": policy, "prompt": _prompt(request)}
+    data: dict[str, str | int | None] = {"policy": policy, "prompt": _prompt(request)}
     if request.feedback:
         data["feedback"] = _feedback(request)
     return _chat(f"{_POLICY}\n{_DATA}\n{_TWO_PARTS}", task="policy", **data)
@@ -115,16 +119,23 @@ def wording() -> str:
     return digest_of([_REWRITE, _POLICY, _SOLVE, _SCORE, _DATA, _TWO_PARTS, dict(_FEEDBACK), taxonomy])
 
 
-def _chat(instructions: str, *, task: str, **data: object) -> Messages:
-    content = json.dumps({"task": task, **data}, ensure_ascii=False).replace("<", "\\u003c")
-    return ({"role": "system", "content": instructions}, {"role": "user", "content": content})
+def _chat(instructions: str, *, task: str, **data: str | int | None) -> Messages:
+    """The chat of `instructions` and one flat JSON object, so that every bracket in it stands inside a string."""
+    content = json.dumps({"task": task, **data}, ensure_ascii=False)
+    for character, escape in _ESCAPES.items():
+        content = content.replace(character, escape)
+    # Endpoints can send half surrogate pairs, and no tokenizer takes them.
+    return (
+        {"role": "system", "content": instructions},
+        {"role": "user", "content": content.encode("utf-8", "replace").decode()},
+    )
 
 
 def _prompt(request: RewriteRequest) -> str:
     return request.verdict.trajectory.prompt.text.reveal()
 
 
-def _failed_response(request: RewriteRequest) -> dict[str, object]:
+def _failed_response(request: RewriteRequest) -> dict[str, str | int | None]:
     trajectory = request.verdict.trajectory
     return {
         "prompt": _prompt(request),

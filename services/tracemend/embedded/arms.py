@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import itertools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,18 +53,23 @@ class Arms:
     async def train(
         self, arm: str, manifest: DatasetManifest, *, target: Target, parent: str, train: Train, score: Score
     ) -> Checkpoint:
-        """The arm's checkpoint; with a sweep, the candidate that does best on the validation prompts."""
+        """The arm's checkpoint; with a sweep, the candidate that does best on the validation prompts. An arm has one
+        folder: where another training has replaced the weights since, they are trained again."""
         settings = self.plan.run.arms[arm].train
         assert settings is not None
         inputs = [parent, manifest.digest, settings.model_dump(mode="json")]
-        fields = await once(
-            self.workspace,
-            self.run,
-            f"train:{arm}",
-            inputs,
-            lambda: self._train(arm, settings, target=target, parent=parent, train=train, score=score),
-        )
-        return Checkpoint(**fields)
+        for again in itertools.count():
+            fields = await once(
+                self.workspace,
+                self.run,
+                f"train:{arm}",
+                [*inputs, again] if again else inputs,
+                lambda: self._train(arm, settings, target=target, parent=parent, train=train, score=score),
+            )
+            checkpoint = Checkpoint(**fields)
+            if await asyncio.to_thread(self._is_in_place, checkpoint, target):
+                return checkpoint
+        raise AssertionError("a training that has just ended is in place")
 
     async def outcomes(self, arm: str, states: Sequence[OutcomeState] | None = None) -> list[Outcome]:
         """The outcomes that the arm's rows come from (those of the arm that owns its units)."""
@@ -142,13 +149,17 @@ class Arms:
         for number, (rate, checkpoint) in enumerate(candidates):
             folder = self.workspace.folder / checkpoint.path
             values = await score(f"{arm}-{number}", target.at(folder), checkpoint.model)
-            excess = sum(max(0.0, values[metric] - limit) for metric, limit in sweep.at_most.items())
-            scored.append(((excess > 0, excess if excess > 0 else values[sweep.metric]), rate, checkpoint, values))
+            scored.append((sweep.rank(values), rate, checkpoint, values))
             shown = ", ".join(f"{metric} {value:.3f}" for metric, value in sorted(values.items()))
             self.observer.say(f"{arm}: learning rate {rate:g}: {shown}")
         _, rate, best, values = min(scored, key=lambda item: (item[0], item[1]))
         metrics = {**best.metrics, "learning_rate": rate, **{f"validation/{k}": v for k, v in values.items()}}
         return dataclasses.replace(best, metrics=metrics)
+
+    def _is_in_place(self, checkpoint: Checkpoint, target: Target) -> bool:
+        folder = self.workspace.folder / checkpoint.path
+        # Of a folder that has gone `checkpoint_target` tells the user.
+        return not folder.is_dir() or target.at(folder).identity == checkpoint.model
 
     def _job(self, arm: str, name: str, settings: TrainSettings, *, target: Target, parent: str) -> TrainingJob:
         return TrainingJob(

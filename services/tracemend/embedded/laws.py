@@ -43,14 +43,20 @@ async def check_laws(workspace: Workspace, *, run: str, plan: Plan) -> list[Find
 
 async def _findings(workspace: Workspace, run: str, plan: Plan) -> AsyncIterator[Finding]:
     yield await _rows_are_accounted(workspace, run)
-    planned = [unit async for prompt in prompts_of(workspace, run) for unit in units_of(plan, prompt)]
+    try:
+        planned = [unit async for prompt in prompts_of(workspace, run) for unit in units_of(plan, prompt)]
+        results = await results_of(workspace, run)
+    except (TracemendError, KeyError) as broken:  # what the other laws are checked against
+        yield Finding(
+            law="prompts and results of phases are stored unchanged", holds=False, checked=0, detail=str(broken)
+        )
+        return
     concluded = [
         u for arm in dict.fromkeys(plan.owners.values()) async for u in workspace.ledger.outcomes(run, arm=arm)
     ]
     yield await _units_are_accounted(workspace, run, planned, concluded)
     for finding in await _outcomes_are_stored_and_verified(workspace, plan, concluded):
         yield finding
-    results = await results_of(workspace, run)
     for arm in plan.owners:
         if f"assemble:{arm}" in results:
             yield _dataset_is_published(workspace.folder, arm, results[f"assemble:{arm}"], plan, concluded)

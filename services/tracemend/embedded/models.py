@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from tracemend.embedded.progress import Observer
 from tracemend.embedded.runfile import ModelSettings
 from tracemend.generator.service import Generator
 from tracemend.generator.settings import TargetSettings
-from tracemend.kit.errors import SetupError
+from tracemend.kit.errors import Retry, SetupError
 from tracemend.kit.ids import digest_of
 from tracemend.kit.ports import TextModel
 from tracemend.runtime.models import open_model
@@ -55,12 +56,30 @@ class Target:
         return self.folder
 
 
-def find_target(settings: TargetSettings, *, seed: int, cache: Path, observer: Observer) -> Target:
-    """Where `settings.model` lies; the proving ground's base model is trained here on first use."""
+async def locate_target(settings: TargetSettings, *, seed: int, cache: Path, observer: Observer) -> Target:
+    """`find_target` beside the event loop. Cancelled, the training of the base model ends at its next step: a thread
+    that goes on would hold up the end of the process for minutes."""
+    stopped = threading.Event()
+    work = asyncio.ensure_future(
+        asyncio.to_thread(find_target, settings, seed=seed, cache=cache, observer=observer, stopped=stopped)
+    )
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        stopped.set()
+        await asyncio.wait({work})
+        work.exception()  # it was told to end: nobody waits for how it did
+        raise
+
+
+def find_target(
+    settings: TargetSettings, *, seed: int, cache: Path, observer: Observer, stopped: threading.Event | None = None
+) -> Target:
+    """Where `settings.model` lies; the proving ground's base model is trained here on first use, until `stopped`."""
     if settings.engine not in _LOCAL_ENGINES:
         return Target(settings=settings, folder=None)
     if settings.model == "proving:base":
-        return Target(settings=settings, folder=_proving_base(cache, seed=seed, observer=observer))
+        return Target(settings=settings, folder=_proving_base(cache, seed=seed, observer=observer, stopped=stopped))
     folder = Path(filled(settings.model, where="target.model")).expanduser()
     if not folder.is_dir():
         raise SetupError(f"target.model: no folder '{folder}'; give the path of a Hugging Face model folder")
@@ -133,13 +152,15 @@ async def open_helpers(models: Mapping[str, ModelSettings]) -> AsyncIterator[dic
         yield opened
 
 
-def _proving_base(cache: Path, *, seed: int, observer: Observer) -> Path:
+def _proving_base(cache: Path, *, seed: int, observer: Observer, stopped: threading.Event | None) -> Path:
     from tracemend.proving.base_model import ensure_base
 
     announced = False
 
     def progress(step: int, num_steps: int, loss: float) -> None:
         nonlocal announced
+        if stopped is not None and stopped.is_set():
+            raise Retry("stopped")
         if not announced:
             announced = True
             observer.phase("base model", total=num_steps, note="trained on first use, then cached")

@@ -1,5 +1,9 @@
 """Phases: the run's long steps, each done once. A phase's key hashes its inputs, so a changed setting repeats exactly
-what depends on it, and a killed run goes on with the first phase that has no result."""
+what depends on it, and a killed run goes on with the first phase that has no result.
+
+A setting that is changed back finds its old result, which then is the run's latest again: commands that look at a run
+(`results_of`) must see what its last command saw.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,17 @@ async def once(workspace: Workspace, run: str, name: str, inputs: list[Any], wor
         digest = await workspace.store.put(content)
         address = Address(pack=digest, offset=0, length=len(content), digest=digest)
         address = await workspace.ledger.finish_phase(run, key, name=name, address=address)
+    else:
+        await _make_latest(workspace, run, name, key, address)
     return json.loads(await workspace.store.get(address.pack))
+
+
+async def _make_latest(workspace: Workspace, run: str, name: str, key: str, address: Address) -> None:
+    phases = await workspace.ledger.phases(run)
+    latest = [found for known, _, found in phases if known == name][-1]
+    if latest != address:
+        again = make_id("phase", key, len(phases))
+        await workspace.ledger.finish_phase(run, again, name=name, address=address)
 
 
 async def results_of(workspace: Workspace, run: str) -> dict[str, Any]:

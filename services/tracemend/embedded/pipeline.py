@@ -24,7 +24,7 @@ from tracemend.embedded.budget import Budget
 from tracemend.embedded.flows import Flow, Sampler, Window, correct
 from tracemend.embedded.intake import prompts_of, seal
 from tracemend.embedded.measuring import Measurer, benchmark_prompts
-from tracemend.embedded.models import Engine, Target, find_target, open_helpers, target_name
+from tracemend.embedded.models import Engine, Target, locate_target, open_helpers, target_name
 from tracemend.embedded.plan import Plan, resolve
 from tracemend.embedded.progress import Observer
 from tracemend.embedded.reporting import write_report
@@ -68,26 +68,27 @@ async def run_pipeline(
         if again is not None:
             ask_again(folder, again)
         plan = resolve(revised(settings, read_revisions(folder)))
-        run = run_id(plan)
-        await workspace.ledger.open_run(run, plan=await workspace.store.put(plan.content))
-        remember_current(folder, run)
-        budget = Budget(settings.limits, ledger=workspace.ledger, run=run)
-        try:
-            async with open_helpers(settings.models) as helpers:
+        async with open_helpers(settings.models) as helpers:
+            run = run_id(plan, helpers={name: model.identity for name, model in helpers.items()})
+            await workspace.ledger.open_run(run, plan=await workspace.store.put(plan.content))
+            remember_current(folder, run)
+            budget = Budget(settings.limits, ledger=workspace.ledger, run=run)
+            try:
                 loop = _Loop(workspace, run, plan, helpers=helpers, budget=budget, observer=observer, cache=cache)
                 finished = await loop.run()
-        except BaseException:
-            await workspace.ledger.set_state(run, "paused")
-            raise
-        finally:
-            with suppress(asyncio.CancelledError):
-                await budget.book()
-        await workspace.ledger.set_state(run, "done")
-        return finished
+            except BaseException:
+                await workspace.ledger.set_state(run, "paused")
+                raise
+            finally:
+                with suppress(asyncio.CancelledError):
+                    await budget.book()
+            await workspace.ledger.set_state(run, "done")
+            return finished
 
 
-def run_id(plan: Plan) -> str:
-    """`<name>-<digest of what decides the units>`."""
+def run_id(plan: Plan, *, helpers: Mapping[str, str] | None = None) -> str:
+    """`<name>-<digest of what decides the units>`; `helpers` are the identities of the models beside the target, which
+    judge the samples and write the corrections."""
     run = plan.run
     arms = {
         arm: (s.from_, s.select.digest(), s.correct.digest() if s.correct else "", s.keep.digest())
@@ -96,6 +97,11 @@ def run_id(plan: Plan) -> str:
     benchmarks = run.evaluate.model_dump(mode="json", include={"benchmarks", "validation"}) if run.evaluate else None
     causes: list[Any] = [run.seed, run.limit, [p.model_dump(mode="json") for p in run.prompts], run.ingestion.digest()]
     causes += [target_name(run.target), run.target.digest(), run.judge.digest(), arms, benchmarks]
+    causes += [helpers or {}]
+    if any(settings.from_ != BASE for settings in run.arms.values()):  # then what an arm trains decides others' units
+        trained = {arm: (s.assemble.digest(), s.train.digest() if s.train else "") for arm, s in run.arms.items()}
+        chosen_by = run.evaluate.model_dump(mode="json", include={"samples", "sampling"}) if run.evaluate else None
+        causes += [trained, chosen_by]
     return f"{run.name}-{digest_of(causes)[:10]}"
 
 
@@ -138,9 +144,7 @@ class _Loop:
         settings = self.plan.run
         for parent in self.plan.parents():
             check_plan(self.plan.corrections(parent), models=self.helpers)
-        target = await asyncio.to_thread(
-            find_target, settings.target, seed=settings.seed, cache=self.cache, observer=self.observer
-        )
+        target = await locate_target(settings.target, seed=settings.seed, cache=self.cache, observer=self.observer)
         self.targets[BASE] = target
         benchmarks = benchmark_prompts(settings.evaluate.benchmarks, first=settings.limit) if settings.evaluate else []
         validation = benchmark_prompts(settings.evaluate.validation, first=settings.limit) if settings.evaluate else []

@@ -15,7 +15,7 @@ _REMEDIES = {
     "unknown_verdict": "the judge's replies do not parse or judge unfinished texts: look at one with `tracemend trace`",
     "teacher_refused": "the teacher refuses these prompts: name a `fallback` model",
     "provider_filter": "the provider withholds replies: name a `fallback` model at another provider",
-    "crashed_repeatedly": "working on these crashed the process three times alone: see the log, then redrive",
+    "crashed_repeatedly": "working on these crashed the process three times alone: see the log, then `run --from`",
     "refused": "the target refuses these harmless prompts: it has no answer of its own to keep",
     "wrong": "all samples are wrong: set `keep.correct_wrong: true` to have the teacher solve them",
     "easy": "not every sample is unsafe: UnsafeChain works on the hard ones; `select.rule` widens it",

@@ -6,6 +6,7 @@ runs in one process and on a cluster.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from types import UnionType
@@ -24,6 +25,8 @@ from tracemend.kit.errors import SetupError
 from tracemend.kit.registry import did_you_mean
 from tracemend.kit.settings import Section
 from tracemend.trainer.settings import AssembleSettings, TrainSettings
+
+_ARM_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 BASE = "base"
 """The arm that every run has: the target as it is."""
@@ -119,15 +122,32 @@ class RunFile(Section):
     @model_validator(mode="after")
     def _names_resolve(self) -> RunFile:
         for arm, settings in self.arms.items():
-            if settings.from_ not in {BASE, *self.arms}:
-                raise ValueError(
-                    f"arms.{arm}.from: no arm '{settings.from_}'{did_you_mean(settings.from_, self._arms)}"
-                )
+            self._check_arm(arm, settings)
             for teacher in (settings.correct.teacher, settings.correct.fallback) if settings.correct else ():
                 if teacher and teacher not in self.models:
                     known = did_you_mean(teacher, sorted(self.models))
                     raise ValueError(f"arms.{arm}.correct: no model '{teacher}' under `models`{known}")
         return self
+
+    def _check_arm(self, arm: str, settings: ArmSettings) -> None:
+        if arm == BASE or not _ARM_NAME.fullmatch(arm):
+            raise ValueError(
+                f"arms.{arm}: an arm's name names folders: lower-case letters, digits, '_' and '-', and not '{BASE}', "
+                "which is the target as it is"
+            )
+        parent = settings.from_
+        if parent not in {BASE, *self.arms}:
+            raise ValueError(f"arms.{arm}.from: no arm '{parent}'{did_you_mean(parent, self._arms)}")
+        if parent != BASE and self.arms[parent].train is None:
+            raise ValueError(f"arms.{arm}.from: arm '{parent}' has no `train` section, so no checkpoint to start from")
+        correcting = sorted(name for name, other in self.arms.items() if other.correct is not None)
+        for other in settings.assemble.match:
+            if other not in correcting:
+                known = did_you_mean(other, correcting)
+                raise ValueError(f"arms.{arm}.assemble.match: no arm '{other}' that makes rows{known}")
+        sweep = settings.train.sweep if settings.train else None
+        if sweep is not None and not (self.evaluate and self.evaluate.validation):
+            raise ValueError(f"arms.{arm}.train.sweep: chooses by `evaluate.validation`, which is missing")
 
     @property
     def _arms(self) -> list[str]:

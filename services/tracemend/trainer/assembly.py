@@ -90,14 +90,21 @@ def matched_rows(available: Mapping[str, Mapping[str, int]], settings: Mapping[s
     Raises:
         SetupError: An arm cannot give a single row at its shares.
     """
-    totals = {arm: sum(rows_of_kind(kinds, settings[arm]).values()) for arm, kinds in available.items()}
-    empty = sorted(arm for arm, total in totals.items() if total == 0)
-    if empty:
-        raise SetupError(
-            f"no rows to match at the stated shares in arm {', '.join(empty)}: sample more prompts, change its "
-            "assemble section, or take it out of match"
-        )
-    return min(totals.values())
+    limit: int | None = None
+    while True:
+        totals = {
+            arm: sum(rows_of_kind(kinds, settings[arm], limit_rows=limit).values()) for arm, kinds in available.items()
+        }
+        empty = sorted(arm for arm, total in totals.items() if total == 0)
+        if empty:
+            raise SetupError(
+                f"no rows to match at the stated shares in arm {', '.join(empty)}: sample more prompts, change its "
+                "assemble section, or take it out of match"
+            )
+        # Shares are rounded, so an arm may allow a total and not the one below it: all must reach the same.
+        if min(totals.values()) == max(totals.values()):
+            return min(totals.values())
+        limit = min(totals.values())
 
 
 def rows_of_kind(

@@ -1,10 +1,12 @@
 """The card of a published dataset (README.md): every figure in it is measured on the rows that it describes.
 
-`dataset.export` calls it. It shows no row's text. Rows of the proving ground are announced as synthetic.
+`dataset.export` calls it. It shows no row's text, and what rows say of their source and licence is written so that it
+can break neither the metadata header nor a table. Rows of the proving ground are announced as synthetic.
 """
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 
@@ -17,9 +19,9 @@ _COLUMNS = {
     "prompt": "what the user asks",
     "reasoning": "the trace to train on, without its tags",
     "answer": "the answer that follows it",
-    "state": "`kept`: the model's own verified sample; `corrected`: mended, and judged safe afterwards",
-    "strategy": "what mended the row; empty for the model's own samples",
-    "original_reasoning, original_answer": "what the model had written before it was mended; may be harmful",
+    "state": "`kept`: the model's own verified sample; `corrected`: written by a strong model, and judged afterwards",
+    "strategy": "what wrote the row anew; empty for the model's own samples",
+    "original_reasoning, original_answer": "what the model itself had written in place of a new row; may be harmful",
     "category, source, licence, split, tags, reference": "what is known of the prompt",
     "id, prompt_id, sample, variant": "identity of the row",
 }
@@ -35,9 +37,10 @@ def card_of(manifest: DatasetManifest, examples: Sequence[Example]) -> str:
         ]
         parts += ["> models or real harms.", ""]
     parts += [
-        "Safety training rows for a reasoning model: prompts, reasoning and answers that judges found safe. Prompts",
-        "may be offensive, and `original_*` columns may hold what a model wrote before it was mended. Licences differ",
-        "by row and are those of the prompts' sources.",
+        "Safety training rows for a reasoning model: prompts, reasoning and answers. A judge found each row harmless",
+        "where its category is harmful, complied with where it is benign or a lookalike, and correct where it is",
+        "reasoning; the last two are judged by the answer alone. Prompts may be offensive, and `original_*` columns",
+        "may hold harmful text. Licences differ by row and are those of the prompts' sources.",
         "",
         f"- rows: {manifest.num_rows}, in {len(manifest.shards)} Parquet shards",
         f"- arm: `{manifest.arm}`",
@@ -65,11 +68,21 @@ def _header(manifest: DatasetManifest) -> str:
             "  - split: train",
             "    path: data/train-*.parquet",
             "license: other",
-            f"license_name: {'-'.join(licences).lower().replace(' ', '-') or 'unknown'}",
+            f"license_name: {_slug('-'.join(licences))}",
             "tags: [safety, reasoning, alignment]",
             "---",
         ]
     )
+
+
+def _slug(name: str) -> str:
+    """Lower-case letters, digits, dots and dashes that begin and end with a letter or digit: plain in YAML."""
+    return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.") or "unknown"
+
+
+def _cell(name: str) -> str:
+    """One line of a table cell that no markup begins in."""
+    return re.sub(r"([\\`*_\[\]<>|&])", r"\\\1", " ".join(name.split()))
 
 
 def _share_synthetic(examples: Sequence[Example]) -> float:
@@ -80,7 +93,7 @@ def _share_synthetic(examples: Sequence[Example]) -> float:
 def _counts(counts: Mapping[str, int], num_rows: int) -> list[str]:
     lines = []
     for group in ("state", "strategy", "category", "source", "licence"):
-        table = {key.split("/", 1)[1]: number for key, number in counts.items() if key.startswith(f"{group}/")}
+        table = {_cell(key.split("/", 1)[1]): number for key, number in counts.items() if key.startswith(f"{group}/")}
         lines += [f"## By {group}", "", f"| {group} | rows | share |", "|---|---|---|"]
         lines += [f"| {name} | {number} | {number / max(num_rows, 1):.1%} |" for name, number in table.items()] + [""]
     cuts = {key.split("/", 1)[1]: number for key, number in counts.items() if key.startswith("cut/")}

@@ -7,6 +7,7 @@ checked by `fidelity` before any step.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
 from pydantic import Field, model_validator
@@ -73,6 +74,16 @@ class SweepSettings(Section):
     """What is made least, as measured on validation prompts."""
     at_most: dict[str, float] = Field(default_factory=dict)
     """Limits that a candidate must keep to be eligible, metric to value: `{over_refusal: 0.1}`."""
+    at_least: dict[str, float] = Field(default_factory=dict)
+    """The same from below: `{capability: 0.9}`."""
+
+    def rank(self, values: Mapping[str, float]) -> tuple[bool, float]:
+        """Where a candidate with these metric values stands; the least is best. Those that keep every limit come first,
+        by `metric`; the others by how far they are off. A metric without a value counts as its worst."""
+        off = [values.get(name, 1.0) - limit for name, limit in self.at_most.items()]
+        off += [limit - values.get(name, 0.0) for name, limit in self.at_least.items()]
+        excess = sum(max(0.0, distance) for distance in off)
+        return (excess > 0, excess if excess > 0 else values.get(self.metric, 1.0))
 
 
 class TrainSettings(Section):

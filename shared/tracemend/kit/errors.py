@@ -6,6 +6,7 @@
     ├── Reject                this record can never work; it ends as its stage says
     └── CorruptBlob           a stored blob is not what was stored; restore it or make it again
 
+A `SetupError` of a stage's work stops the run: no record is to blame, and all may succeed once it is mended.
 `ValueError` is for a caller's bad argument, `assert` for our own mistakes. Anything else that escapes the work of a
 stage is a bug: the pump dead-letters the record with its envelope intact and goes on with its neighbours.
 """

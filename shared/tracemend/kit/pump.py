@@ -13,6 +13,9 @@ the result is durable before anything is published, everything is published befo
 Poison without innocents: an item whose earlier attempts ended in a crash is worked in ever smaller company (256, 64,
 16, 4, 1), so that one killer soon is alone; only attempts made alone count towards giving it up. The most suspect go
 first: what a kill from outside happened to hit clears itself at once, and is not hit again by chance much later.
+
+What the user must change first (a refused API key, an unknown model) is no record's fault: a `SetupError` of the work
+ends the pump, and the item is worked again once that is mended.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from tracemend.kit.errors import Reject, Retry
+from tracemend.kit.errors import Reject, Retry, SetupError
 from tracemend.kit.ports import Bus, Cost, Delivery, Ledger, Message
 from tracemend.kit.results import Product, Results
 from tracemend.kit.stage import Produced, Stage
@@ -91,17 +94,20 @@ class Pump:
         self._subscription = bus.subscribe(stage.inputs, group=stage.name)
         self._arrived: asyncio.Queue[Delivery] = asyncio.Queue(maxsize=concurrency)
         self._finished: asyncio.Queue[_Item] = asyncio.Queue()
+        self._obstacles: asyncio.Queue[SetupError] = asyncio.Queue()
         self._working: dict[asyncio.Task[None], _Item] = {}
         self._begun: set[str] = set()
         """Work keys with an attempt of ours that is counted and not yet closed."""
 
     async def run(self) -> None:
-        """Pump until cancelled; on the way out, attempts in flight are closed: a graceful stop is not a crash."""
+        """Pump until cancelled, or until the work meets a `SetupError`, which comes out in a group; on the way out,
+        attempts in flight are closed: a graceful stop is not a crash."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._read())
                 tasks.create_task(self._take_in())
                 tasks.create_task(self._complete())
+                tasks.create_task(self._heed())
         finally:
             await self._stop_working()
             await self._subscription.aclose()
@@ -194,9 +200,14 @@ class Pump:
             await self._put_back(item, busy)
         except Reject as hopeless:
             self._give_up(item, hopeless.reason)
+        except SetupError as obstacle:
+            self._obstacles.put_nowait(obstacle)
         except Exception as bug:  # the one place in the flow that must survive any bug of a stage
             log.exception("stage failed", stage=self.stage.name, key=item.key, error=type(bug).__name__)
             self._give_up(item, f"bug_{type(bug).__name__}")
+
+    async def _heed(self) -> None:
+        raise await self._obstacles.get()
 
     def _land(self, item: _Item, produced: Produced) -> None:
         if item.key is not None:

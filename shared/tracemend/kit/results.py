@@ -108,7 +108,7 @@ class Results:
             if hashlib.sha256(frame).hexdigest() != address.digest:
                 raise CorruptResult(
                     f"blob {address.pack} no longer holds what was written at {address.offset}; restore it from a "
-                    "copy of the store, or redrive the prompts that depend on it"
+                    "copy of the store, or start the run in another folder"
                 )
             self._remember(address.digest, frame)
         return self._products(frame)

@@ -44,7 +44,8 @@ class Stage(Protocol):
         ...
 
     async def work(self, message: Message) -> Produced:
-        """Turn the message into others. Raises `Retry` or `Reject`; anything else is a bug and dead-letters it.
+        """Turn the message into others. Raises `Retry`, `Reject`, or `SetupError`, which stops the stage; anything
+        else is a bug and dead-letters the message.
 
         The records must be a function of the message's record and the stage's settings alone: two workers that race
         on one key must be able to take each other's result.

@@ -50,6 +50,26 @@ MISTAKES: dict[str, tuple[Arguments, list[str]]] = {
         lambda f: _run(f, TEXT.replace("harm: {name: last_word}", "harm: {name: last_wrd}")),
         ["last_wrd"],
     ),
+    "an arm called base": (
+        lambda f: _run(f, TEXT.replace("  filter:", "  base:")),
+        ["arms.base", "the target as it is"],
+    ),
+    "an arm that is a path": (
+        lambda f: _run(f, TEXT.replace("  filter:", "  ../filter:")),
+        ["arms.../filter", "names folders"],
+    ),
+    "an arm from an untrained one": (
+        lambda f: _run(f, TEXT.replace("  rewrite:", "  rewrite:\n    from: filter")),
+        ["arms.rewrite.from", "'filter' has no `train` section"],
+    ),
+    "a match with no arm": (
+        lambda f: _run(f, TEXT.replace("  rewrite:", "  rewrite:\n    assemble: {match: [filtre]}")),
+        ["arms.rewrite.assemble.match", "did you mean 'filter'?"],
+    ),
+    "a sweep without validation": (
+        lambda f: _run(f, TEXT.replace("  rewrite:", "  rewrite:\n    train: {sweep: {learning_rate: [1.0e-4]}}")),
+        ["arms.rewrite.train.sweep", "evaluate.validation"],
+    ),
     "an unknown strategy": (lambda f: _run(f, TEXT.replace("strategy: filter", "strategy: filtre")), ["filtre"]),
     "a file for a folder": (lambda f: [*_run(f, TEXT)[:3], _file(f)], ["cannot keep a run there"]),
     "an unknown phase": (lambda f: [*_run(f, TEXT), "--from", "smaple"], ["did you mean 'sample'?"]),

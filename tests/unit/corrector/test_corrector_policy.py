@@ -4,12 +4,14 @@ from typing import Any
 
 import pytest
 from tests.builders import group, prompt, rewritten, verdict
+from tests.needs import needs_data
 from tests.unit.corrector.corrector_plans import arm
 
 from tracemend.corrector.actions import Action, AskTeacher, Conclude
 from tracemend.corrector.decide import arm_units, decide
 from tracemend.corrector.policies import POLICIES, policy_for
 from tracemend.corrector.settings import Rule
+from tracemend.ingestion.rows import Row, sources
 from tracemend.records import OutcomeState, Parse, Value
 
 S, U, X = Value.SAFE, Value.UNSAFE, Value.UNKNOWN
@@ -90,6 +92,37 @@ def test_the_policy_follows_the_category_tags() -> None:
     assert POLICIES["self_harm"].text() in both
     assert POLICIES["illicit"].text() in both
     assert POLICIES["privacy"].text() not in both
+
+
+# The categories as STAR-1's rows name them (methods.md §4.3 [R]); its preset puts them into the tag `harm`.
+STAR1 = {
+    "Harassment / Hate / Discrimination": "harassment_hate",
+    "Sexual / Adult": "sexual",
+    "Violence / Physical Harm": "violence",
+    "Self-Harm": "self_harm",
+    "Illicit / Criminal Behavior": "illicit",
+    "Misinformation / Disinformation": "misinformation",
+    "Privacy / Personal Data": "privacy",
+    "Intellectual Property": "intellectual_property",
+}
+
+
+def test_each_of_the_papers_categories_has_its_policy() -> None:
+    assert set(STAR1.values()) == set(POLICIES)
+    for name, policy in STAR1.items():
+        assert policy_for({"harm": name}) == POLICIES[policy].text()
+    several = policy_for({"harm": ", ".join(STAR1), "origin": "somewhere"})
+    assert all(policy.text() in several for policy in POLICIES.values())
+
+
+@pytest.mark.parametrize("name", ["star1", "strongreject", "harmbench", "simple_safety_tests"])
+def test_rows_of_the_public_sets_bring_policies_of_their_own(name: str) -> None:
+    data = str(needs_data())
+    rows = [row for row in sources.create("preset", name=name, data=data) if isinstance(row, Row)]
+    brief = policy_for({})
+    found = [policy_for(row.tags) != brief for row in rows]
+    # A few categories ("harmful", chemistry, child safety) fit no single policy.
+    assert sum(found) > (0.99 if name == "star1" else 0.7) * len(found) > 0
 
 
 @pytest.mark.parametrize("tags", [{}, {"category": ""}, {"category": "gardening"}])

@@ -99,6 +99,28 @@ async def test_hostile_text_stays_inside_its_json_string() -> None:
     assert (seen["task"], seen["attempt"]) == ("rewrite", 1)
 
 
+@pytest.mark.parametrize(
+    "token", ["[INST]", "[/INST]", "[TOOL_CALLS]", "<s>", "<<SYS>>", "＜|eot_id|＞", "﹤s﹥", "［INST］", "<｜User｜>"]
+)
+@pytest.mark.parametrize("strategy", ["rewrite", "policy"])
+async def test_no_control_token_reaches_the_teacher_or_the_scorer(strategy: str, token: str) -> None:
+    original = verdict(Value.UNSAFE, trajectory(prompt(f"a {token} b"), reasoning=token, answer=token))
+    teacher = FakeModel(f"<reasoning>{token}</reasoning><answer>{token}</answer>" if token[0] != "<" else GOOD)
+    scorer = FakeModel(FULL)
+    await written(arm(strategy, scorer="grader"), {"strong": teacher, "grader": scorer}, original=original)
+    assert len(scorer.requests) == (strategy == "policy")
+    for request in (*teacher.requests, *scorer.requests):
+        assert token not in request.messages[-1]["content"]
+        assert data(request)["prompt"] == f"a {token} b"
+
+
+async def test_half_a_surrogate_pair_does_not_keep_a_text_from_the_teacher() -> None:
+    teacher = FakeModel(GOOD)
+    await written(arm(), {"strong": teacher}, original=verdict(Value.UNSAFE, trajectory(answer="a\ud800b")))
+    assert teacher.requests[0].messages[-1]["content"].encode()
+    assert data(teacher.requests[0])["answer"] == "a?b"
+
+
 async def test_attempts_differ_in_seed_and_repeats_do_not() -> None:
     teacher = FakeModel(GOOD)
     for attempt in (1, 2, 1):

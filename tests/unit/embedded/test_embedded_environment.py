@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from pathlib import Path
 
 import pytest
 
 from tracemend.embedded.environment import filled, names_in
-from tracemend.embedded.models import find_target, open_helpers, target_name
+from tracemend.embedded.models import find_target, locate_target, open_helpers, target_name
 from tracemend.embedded.pipeline import run_id
 from tracemend.embedded.plan import resolve
 from tracemend.embedded.progress import Silent
@@ -85,3 +87,31 @@ def test_another_model_behind_the_name_is_another_run_and_another_address_is_not
     assert ids[0] == ids[1] != ids[2]
     assert b"${A_URL}" in plan.content
     assert b"http://" not in plan.content
+
+
+def test_another_teacher_or_judge_model_is_another_run() -> None:
+    """What they wrote and judged is stored with the run's units: a changed model must not find them again."""
+    plan = resolve(parse_run_file(RUN.replace("${A_MODEL}@${A_URL}", "m@http://a/v1"), name="run.yaml"))
+    ids = {run_id(plan, helpers={"teacher": identity}) for identity in ("one", "another")}
+    assert len(ids) == 2
+    assert run_id(plan, helpers={"teacher": "one"}) in ids
+
+
+@pytest.mark.slow
+async def test_cancelling_ends_the_training_of_the_base_model(tmp_path: Path) -> None:
+    """It takes minutes, and a process waits for its threads before it ends."""
+    loop, begun = asyncio.get_running_loop(), asyncio.Event()
+
+    class Watching(Silent):
+        def training(self, step: int, num_steps: int, loss: float) -> None:
+            loop.call_soon_threadsafe(begun.set)
+
+    settings = TargetSettings(model="proving:base")
+    work = asyncio.create_task(locate_target(settings, seed=0, cache=tmp_path, observer=Watching()))
+    async with asyncio.timeout(90):
+        await begun.wait()
+    asked_s = time.monotonic()
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    assert time.monotonic() - asked_s < 20

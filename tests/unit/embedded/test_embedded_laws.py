@@ -136,3 +136,15 @@ def test_a_dataset_of_another_arm_is_not_the_published_one(folder: Path) -> None
     shutil.rmtree(folder / "datasets" / "filter")
     shutil.copytree(folder / "datasets" / "rewrite", folder / "datasets" / "filter")
     assert [f.detail for f in laws(folder) if not f.holds] == ["the folder holds another dataset"]
+
+
+def test_a_damaged_prompt_is_a_broken_law(folder: Path) -> None:
+    """Not an error of the checker: what it is asked is whether the folder is sound."""
+    with closing(sqlite3.connect(folder / "state" / "ledger.db")) as connection:
+        ((pack,),) = connection.execute("SELECT pack FROM prompts LIMIT 1")
+    (blob,) = (path for path in (folder / "state" / "blobs").rglob("*") if pack in path.as_posix().replace("/", ""))
+    blob.chmod(0o644)
+    blob.write_bytes(b"X" * blob.stat().st_size)
+    assert [finding.law for finding in laws(folder) if not finding.holds] == [
+        "prompts and results of phases are stored unchanged"
+    ]

@@ -13,7 +13,7 @@ from tests.unit.evaluator.evaluator_facts import ARMS, HARMFUL_SPLITS, corrected
 from tracemend.evaluator.report.build import build_report
 from tracemend.evaluator.report.plain import plain
 from tracemend.kit.ports import Cost
-from tracemend.records import Category, Value
+from tracemend.records import Category, DatasetManifest, Value
 from tracemend.redaction import Text
 
 S, U, X = Value.SAFE, Value.UNSAFE, Value.UNKNOWN
@@ -151,6 +151,20 @@ def test_unequal_datasets_are_warned_of() -> None:
     manifests["star1"] = replace(manifests["star1"], num_rows=64)
     assert "unequal_rows" in codes(built(manifests=manifests))
     assert "unequal_rows" not in codes(built())
+
+
+def test_unequal_shares_of_harmless_rows_are_warned_of() -> None:
+    def mixed(**benign: int) -> dict[str, DatasetManifest]:
+        return {
+            arm: replace(facts().manifests[arm], counts={"category/benign": rows, "category/harmful": 96 - rows})
+            for arm, rows in benign.items()
+        }
+
+    assert "unequal_shares" in codes(built(manifests=mixed(star1=32, unsafechain=16)))
+    assert "unequal_shares" not in codes(built(manifests=mixed(star1=32, unsafechain=32)))
+    lookalike = replace(facts().manifests["star1"], counts={"category/benign": 12, "category/lookalike": 20})
+    assert "unequal_shares" not in codes(built(manifests={**mixed(unsafechain=32), "star1": lookalike}))
+    assert "unequal_shares" not in codes(built(manifests={}))
 
 
 def test_many_unknown_samples_are_warned_of() -> None:

@@ -13,7 +13,7 @@ import pytest
 from tracemend.adapters.folder_store import FolderStore
 from tracemend.adapters.memory_bus import MemoryBus
 from tracemend.adapters.sql_ledger import SqlLedger
-from tracemend.kit.errors import Reject, Retry
+from tracemend.kit.errors import Reject, Retry, SetupError
 from tracemend.kit.ports import Context, Cost, Message
 from tracemend.kit.pump import Pump
 from tracemend.kit.results import Results
@@ -306,3 +306,23 @@ async def test_slow_items_do_not_hold_back_finished_ones(tmp_path: Path) -> None
         gate.set()
         await asyncio.wait_for(bench.bus.drained(), 20)
     assert "SLOW" in bench.heard
+
+
+async def test_what_the_user_must_change_stops_the_pump_and_ends_no_item(tmp_path: Path) -> None:
+    """A refused API key must not be remembered as the result of everything that was asked with it."""
+
+    def refuse(text: str) -> str:
+        raise SetupError("the endpoint refused the API key")
+
+    bench = Bench(tmp_path)
+    await bench.ledger.open_run("r", plan="p")
+    pump = bench.pump(Shout(refuse))
+    await bench.bus.publish([message(name) for name in ("a", "b")])
+    with pytest.RaisesGroup(pytest.RaisesExc(SetupError, match="API key")):
+        async with asyncio.timeout(20):
+            await pump.run()
+    await bench.ledger.aclose()
+    assert pump.stats.num_dead == 0
+
+    mended = await push_through(tmp_path, Shout(), ["a", "b"])
+    assert sorted(mended.heard) == ["A", "B"]

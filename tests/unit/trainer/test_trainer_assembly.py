@@ -6,7 +6,7 @@ import random
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.unit.trainer.trainer_builders import example_of, outcome_of, prompt_of
 
@@ -106,6 +106,24 @@ def test_matched_arms_have_equal_numbers_of_rows():
     }
     assert limit == 13  # 4 benign rows are a third of 13, rounded
     assert set(map(str, sizes.values())) == {str(sizes["rich"])}
+
+
+_stock = st.fixed_dictionaries({kind: st.integers(0, 20) for kind in (HARMFUL, BENIGN, REASONING)})
+
+
+@given(st.lists(_stock, min_size=2, max_size=4), st.floats(0, 1), st.floats(0, 1))
+@example([{HARMFUL: 1, BENIGN: 9, REASONING: 9}, {HARMFUL: 9, BENIGN: 1, REASONING: 9}], 1 / 3, 1 / 3)
+def test_every_matched_arm_has_exactly_the_matched_rows_of_each_kind(stocks, benign, reasoning):
+    """Rounded shares may allow five rows and not four: then no arm has five."""
+    settings = AssembleSettings(benign_share=benign, reasoning_share=min(reasoning, 1 - benign))
+    arms = {f"arm {number}": stock for number, stock in enumerate(stocks)}
+    try:
+        limit = matched_rows(arms, dict.fromkeys(arms, settings))
+    except SetupError:
+        return
+    splits = [rows_of_kind(stock, settings, limit_rows=limit) for stock in stocks]
+    assert sum(splits[0].values()) == limit > 0
+    assert all(split == splits[0] for split in splits)
 
 
 def test_matching_an_arm_without_rows_is_refused_by_name():

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import re
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.trainer.trainer_builders import MemoryStore, example_of, export_examples, prompt_of
@@ -96,6 +98,35 @@ def test_the_card_states_what_was_measured_and_shows_no_text(tmp_path):
     assert "| CC0-1.0 | 7 | 100.0% |" in card
     assert "SYNTHETIC" not in card
     assert not any(text.reveal() in card for row in rows for text in (row.answer, row.reasoning, row.original_answer))
+
+
+HOSTILE = "by\n---\n# mine: {[*&!|'\"\\ <script>\t`x` | 9 | 100 %\u2028"
+
+
+def test_what_rows_say_of_themselves_breaks_neither_header_nor_table(tmp_path):
+    import datasets
+
+    rows = [
+        dataclasses.replace(each, prompt=dataclasses.replace(each.prompt, licence=HOSTILE, source=HOSTILE))
+        for each in EXAMPLES
+    ]
+    card = (export_examples(rows, tmp_path / "set") / "README.md").read_text(encoding="utf-8")
+    _, header, body = card.split("---\n", 2)
+    assert yaml.safe_load(header)["license_name"] == "by-mine-script-x-9-100"
+    assert len(re.findall("^# ", body, re.MULTILINE)) == 1
+    assert "<script>" not in body.replace("\\<", "")
+    tables = [line for line in body.splitlines() if line.startswith("| by ")]
+    assert len(tables) == 2
+    assert all(len(re.split(r"(?<!\\)(?:\\\\)*\|", line)) == 5 and "| 7 | 100.0% |" in line for line in tables)
+    loaded = datasets.load_dataset(str(tmp_path / "set"), split="train", cache_dir=str(tmp_path / "cache"))
+    assert loaded.num_rows == 7
+
+
+def test_the_card_claims_no_more_than_was_judged(tmp_path):
+    """Benign and reasoning rows are judged by the answer, and not on harm."""
+    card = (export_examples(EXAMPLES, tmp_path / "set") / "README.md").read_text()
+    assert "judges found safe" not in card
+    assert "judged by the answer alone" in card
 
 
 def test_rows_of_the_proving_ground_are_announced(tmp_path):

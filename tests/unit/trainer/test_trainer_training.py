@@ -109,6 +109,23 @@ def test_accumulated_batches_make_the_same_steps(base, tmp_path):
     assert run(parts).final_loss == pytest.approx(run(whole).final_loss, rel=1e-4)
 
 
+def test_the_exported_model_answers_as_base_and_adapter_do(base, tmp_path):
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    job = job_of(tmp_path / "job", base=base, examples=EXAMPLES, epochs=2, learning_rate=5e-2, lora=LORA)
+    merged = AutoModelForCausalLM.from_pretrained(job.root / run(job).path)
+    before = AutoModelForCausalLM.from_pretrained(base)
+    ids = torch.arange(12)[None]
+    with torch.no_grad():
+        untrained = before(ids).logits
+        adapted = PeftModel.from_pretrained(before, str(job.folder / "adapter"))(ids).logits
+        exported = merged(ids).logits
+    assert torch.allclose(exported, adapted, atol=1e-3)
+    assert not torch.allclose(exported, untrained, atol=0.1)
+
+
 @pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
 def test_an_interrupted_training_ends_in_the_same_weights(lora, base, tmp_path):
     job = job_of(tmp_path / "job", base=base, examples=EXAMPLES, save_steps=2, lora=lora)

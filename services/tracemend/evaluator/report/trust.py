@@ -11,12 +11,14 @@ from typing import Any
 from tracemend.evaluator.report.input import ReportInput
 from tracemend.evaluator.service import ALL, HEADLINE, Estimate
 from tracemend.evaluator.stats import adjusted_rate
-from tracemend.records import Axis, Finish, Parse
+from tracemend.records import Axis, Category, DatasetManifest, Finish, Parse
 
 MATCH_TOLERANCE = 0.05
 """Arms whose over-refusal lies this close together count as matched."""
 _NOTABLE = 0.02
 """Shares of unknown or unfinished samples that are worth a warning."""
+_ROUNDING = 0.02
+"""Shares of rows this close together are the same share of different numbers."""
 _HARM = ("harm_reasoning", "harm_answer")
 
 
@@ -151,6 +153,16 @@ def _comparability(facts: ReportInput) -> Iterator[tuple[str, str]]:
     rows = {arm: manifest.num_rows for arm, manifest in facts.manifests.items()}
     if len(set(rows.values())) > 1:
         yield "unequal_rows", f"Arms trained on different numbers of rows: {_counted(rows)}."
+    shares = {arm: _harmless_share(manifest) for arm, manifest in facts.manifests.items()}
+    if shares and max(shares.values()) - min(shares.values()) > _ROUNDING:
+        shown = ", ".join(f"{arm} {share:.0%}" for arm, share in shares.items())
+        yield "unequal_shares", f"Arms trained on different shares of harmless rows: {shown}."
+
+
+def _harmless_share(manifest: DatasetManifest) -> float:
+    """Rows of benign and look-alike prompts among all."""
+    rows = (manifest.counts.get(f"category/{kind.value}", 0) for kind in (Category.BENIGN, Category.LOOKALIKE))
+    return sum(rows) / manifest.num_rows if manifest.num_rows else 0.0
 
 
 def _samples(facts: ReportInput) -> Iterator[tuple[str, str]]:

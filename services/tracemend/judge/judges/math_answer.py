@@ -3,7 +3,8 @@
 The answer is what the text marks as such (a box, GSM8K's `####`, "the answer is"), or its last number where the
 reference is a number. Plain numbers are compared exactly, as fractions; everything else by math-verify in a process of
 its own, within `timeout_s`. Labels: `exact`, `algebra`, or why there is no verdict. A reasoning is not judged: working
-may hold wrong numbers on its way to the right one.
+may hold wrong numbers on its way to the right one. Nor is a task whose tag `checker` names another way of checking
+(unit tests, facts): compared as formulas, texts of any kind come out equal or different.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from tracemend.judge.opinions import JudgeFunction, Opinion, Question, judges, s
 from tracemend.records import Axis, Part, Value
 
 _MAY_HOLD_A_NUMBER = re.compile(r"[\d\\]")
+_CHECKERS = ("", "numeric", "math")
+"""Values of a prompt's tag `checker` that this judge answers to; a prompt without one is taken at its reference."""
 _TAIL_CHARS = 4_000
 """What is left to algebra where nothing is marked as the answer: the end of the text."""
 
@@ -38,6 +41,8 @@ class _MathAnswer:
     async def __call__(self, question: Question) -> Opinion:
         if question.part is Part.REASONING:
             return _unknown("not_applicable")
+        if question.prompt.tags.get("checker", "") not in _CHECKERS:
+            return _unknown("other_checker")
         solution = question.prompt.reference.reveal()
         reference = stated_answer(solution) or solution.strip()
         if not reference:

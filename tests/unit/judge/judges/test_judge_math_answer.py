@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import time
 from fractions import Fraction
 
@@ -125,3 +126,22 @@ def test_endless_algebra_ends_unknown_and_the_next_question_is_answered(judge: J
 def test_a_reasoning_is_not_checked_and_a_whole_by_its_answer(judge: JudgeFunction) -> None:
     assert checked(judge, "4", "4", Part.REASONING) == ("unknown", "not_applicable")
     assert checked(judge, "4", "4", Part.WHOLE) == ("safe", "exact")
+
+
+@pytest.mark.parametrize(
+    ("checker", "expected"),
+    [
+        ("numeric", ("safe", "exact")),
+        ("math", ("safe", "exact")),
+        ("python_tests", ("unknown", "other_checker")),
+        ("truthful", ("unknown", "other_checker")),
+    ],
+)
+def test_a_task_of_another_checker_is_neither_right_nor_wrong(
+    judge: JudgeFunction, checker: str, expected: tuple[str, str]
+) -> None:
+    asked = question("4", axis=Axis.CORRECTNESS, reference="4")
+    opinion = said(
+        judge, dataclasses.replace(asked, prompt=dataclasses.replace(asked.prompt, tags={"checker": checker}))
+    )
+    assert (opinion.value.value, opinion.labels[0]) == expected

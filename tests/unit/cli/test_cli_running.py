@@ -1,0 +1,59 @@
+"""What `tracemend run` leaves to other programs: events alone on standard output, runs that go on."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from tests.unit.embedded.small_runs import TEXT
+
+from tracemend.cli.console import JsonLines
+
+
+class _Refusing(BaseHTTPRequestHandler):
+    """An endpoint that knows no key."""
+
+    def do_POST(self) -> None:  # the name that http.server looks for
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(401)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def refusing() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Refusing)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/v1"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_refused_key_stops_the_run_before_anything_is_given_up(tmp_path: Path, refusing: str) -> None:
+    path, out = tmp_path / "run.yaml", tmp_path / "out"
+    path.write_text(TEXT.replace("scripted:null_target", f"openai:m@{refusing}"), encoding="utf-8")
+    arguments = ["run", str(path), "--out", str(out), "--limit", "3", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "tracemend.cli", *arguments], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2
+    assert "refused the API key" in done.stderr
+    assert "Traceback" not in done.stderr
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert not any(event.get("states") for event in events)
+
+
+def test_a_loss_that_is_no_number_is_still_json(capsys: pytest.CaptureFixture[str]) -> None:
+    JsonLines().training(1, 2, float("nan"))
+    assert json.loads(capsys.readouterr().out)["loss"] is None

@@ -1,0 +1,96 @@
+"""Phases are done once per inputs, and settings that are changed back bring back what belongs to them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.unit.embedded.small_runs import TEXT
+
+from tracemend.embedded.arms import Arms
+from tracemend.embedded.models import Target
+from tracemend.embedded.phases import once, results_of
+from tracemend.embedded.pipeline import run_id
+from tracemend.embedded.plan import Plan, resolve
+from tracemend.embedded.progress import Silent
+from tracemend.embedded.runfile import parse_run_file
+from tracemend.embedded.workspace import Workspace, open_workspace
+from tracemend.records import Checkpoint, DatasetManifest
+from tracemend.trainer.training import TrainingJob
+
+CHAIN = TEXT.replace("  rewrite:", "    train: {learning_rate: 1.0e-3}\n  rewrite:\n    from: filter")
+
+
+def _plan(rate: str, text: str = CHAIN) -> Plan:
+    return resolve(parse_run_file(text.replace("1.0e-3", rate), name="run.yaml"))
+
+
+def _write_model(folder: Path, weights: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text("{}", encoding="utf-8")
+    (folder / "tokenizer.json").write_text("{}", encoding="utf-8")
+    (folder / "model.safetensors").write_text(weights, encoding="utf-8")
+    return folder
+
+
+async def test_a_result_that_is_found_again_is_the_latest_again(tmp_path: Path) -> None:
+    """`report` and `verify` look at the latest results: those of the settings that the run was last started with."""
+    async with open_workspace(tmp_path) as workspace:
+        await workspace.ledger.open_run("r", plan="p")
+
+        async def phase(value: int) -> int:
+            async def work() -> int:
+                return value
+
+            found: int = await once(workspace, "r", "train:a", [value], work)
+            return found
+
+        for value in (1, 2, 1, 1, 2, 1):
+            assert await phase(value) == value
+            assert await results_of(workspace, "r") == {"train:a": value}
+        assert len(await workspace.ledger.phases("r")) == 5, "what is the latest already is not entered again"
+
+
+async def test_weights_that_another_training_replaced_are_trained_again(tmp_path: Path) -> None:
+    trained: list[float] = []
+    async with open_workspace(tmp_path) as workspace:
+        await workspace.ledger.open_run("r", plan="p")
+        for rate in ("1.0e-3", "2.0e-3", "1.0e-3", "1.0e-3"):
+            checkpoint = await _train(workspace, _plan(rate), trained)
+            weights = (tmp_path / checkpoint.path / "model.safetensors").read_text(encoding="utf-8")
+            assert json.loads(weights) == float(rate)
+    assert trained == [1e-3, 2e-3, 1e-3]
+
+
+async def _train(workspace: Workspace, plan: Plan, trained: list[float]) -> Checkpoint:
+    target = Target(settings=plan.run.target, folder=_write_model(workspace.folder / "base", "base"))
+
+    async def train(job: TrainingJob) -> Checkpoint:
+        rate = job.settings.learning_rate
+        trained.append(rate)
+        folder = _write_model(job.folder / "model", json.dumps(rate))
+        return Checkpoint(
+            id="checkpoint_x",
+            arm=job.arm,
+            parent=job.parent,
+            model=target.at(folder).identity,
+            path=str(folder.relative_to(job.root)),
+            dataset="dataset_x",
+            step=1,
+            final_loss=0.0,
+            metrics={},
+        )
+
+    async def score(name: str, target: Target, identity: str) -> dict[str, float]:
+        raise AssertionError("there is no sweep")
+
+    arms = Arms(workspace=workspace, run="r", plan=plan, judges={}, observer=Silent())
+    manifest = DatasetManifest(id="dataset_x", arm="filter", kind="examples", digest="d", shards=(), num_rows=1)
+    return await arms.train("filter", manifest, target=target, parent="base", train=train, score=score)
+
+
+def test_how_a_parent_is_trained_decides_the_units_of_its_children_alone() -> None:
+    """Another learning rate repeats a training; where other arms start from its model, their samples are others too."""
+    assert run_id(_plan("1.0e-3")) != run_id(_plan("2.0e-3"))
+    alone = CHAIN.replace("    from: filter\n", "")
+    assert run_id(_plan("1.0e-3", alone)) == run_id(_plan("2.0e-3", alone))
