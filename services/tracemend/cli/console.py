@@ -164,11 +164,39 @@ class PlainLines:
 class JsonLines:
     """One JSON object per event on standard output."""
 
+    def __init__(self) -> None:
+        self._total: int | None = None
+        self._started = time.monotonic()
+
     def phase(self, name: str, *, total: int | None = None, note: str = "") -> None:
+        self._total, self._started = total, time.monotonic()
         self._write({"event": "phase", "phase": name, "total": total})
 
     def advance(self, done: int, *, pumps: Sequence[PumpStats] = (), states: Mapping[str, int] | None = None) -> None:
-        self._write({"event": "progress", "done": done, "states": dict(states or {})})
+        elapsed_s = time.monotonic() - self._started
+        new_tokens = sum(pump.num_new_tokens for pump in pumps)
+        self._write(
+            {
+                "event": "progress",
+                "done": done,
+                "total": self._total,
+                "states": dict(states or {}),
+                "elapsed_s": round(elapsed_s, 1),
+                "remaining_s": round(elapsed_s * (self._total - done) / done, 1) if self._total and done else None,
+                "new_tokens": new_tokens,
+                "tokens_per_s": round(new_tokens / elapsed_s, 1) if elapsed_s > 0 else None,
+                "money": sum(pump.money for pump in pumps),
+                "stages": {
+                    pump.stage: {
+                        "done": pump.num_done,
+                        "found_again": pump.num_replayed,
+                        "retried": pump.num_retried,
+                        "dead": pump.num_dead,
+                    }
+                    for pump in pumps
+                },
+            }
+        )
 
     def training(self, step: int, num_steps: int, loss: float) -> None:
         told = loss if math.isfinite(loss) else None  # JSON knows neither NaN nor infinity

@@ -14,6 +14,7 @@ import pytest
 from tests.unit.embedded.small_runs import TEXT
 
 from tracemend.cli.console import JsonLines
+from tracemend.kit.pump import PumpStats
 
 
 class _Refusing(BaseHTTPRequestHandler):
@@ -57,3 +58,14 @@ def test_a_refused_key_stops_the_run_before_anything_is_given_up(tmp_path: Path,
 def test_a_loss_that_is_no_number_is_still_json(capsys: pytest.CaptureFixture[str]) -> None:
     JsonLines().training(1, 2, float("nan"))
     assert json.loads(capsys.readouterr().out)["loss"] is None
+
+
+def test_json_progress_says_rate_cost_and_time_left(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = JsonLines()
+    lines.phase("sample", total=4)
+    lines.advance(1, pumps=[PumpStats(stage="generator", num_done=5, num_new_tokens=70, money=0.5)], states={"kept": 1})
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (told["done"], told["total"], told["states"], told["money"]) == (1, 4, {"kept": 1}, 0.5)
+    assert told["new_tokens"] == 70
+    assert told["stages"]["generator"]["done"] == 5
+    assert told["remaining_s"] >= told["elapsed_s"] >= 0
