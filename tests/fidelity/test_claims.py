@@ -22,7 +22,9 @@ from tracemend.redaction import Text
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 CLAIMS = {claim.key: claim for claim in COMPARISON}
-DECIDED = [claim for claim in COMPARISON if isinstance(claim.criterion, AtMost | Below)]
+WANTS_MORE = {"harm-below-filter-at-worst"}
+"""Differences that sets of this size do not decide: every missing verdict moves a bound by most of a point."""
+DECIDED = [c for c in COMPARISON if isinstance(c.criterion, AtMost | Below) and c.key not in WANTS_MORE]
 OPEN = [claim for claim in COMPARISON if claim.criterion and claim not in DECIDED]
 NUM_PROMPTS = 40
 
@@ -34,7 +36,7 @@ def evidence(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evidence]:
 
     cache = os.environ.get("TRACEMEND_CACHE")
     threads_before = torch.get_num_threads()
-    torch.set_num_threads(min(2, os.cpu_count() or 1))
+    torch.set_num_threads(1)  # the same floats wherever it runs
     try:
         yield run_seed(
             comparison(seed=0, num_prompts=NUM_PROMPTS),
