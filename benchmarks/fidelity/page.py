@@ -33,8 +33,9 @@ _HEAD = """\
 > plants or lets emerge; they are no evidence about real models.
 
 What is claimed of UnsafeChain and of the methods that it is compared with, over {num_seeds} base seeds. A seed has its
-own base model, prompts, samples and order of training. The world was frozen and the criteria were written before the
-methods were compared; learning rates come from validation prompts (the demo's of seed 0, the factors' of each seed).
+own base model, prompts, samples and order of training. The world was frozen before any method was trained in it,
+and the criteria were written before the seeds were run, with seed 0 seen at 40 prompts per set;
+learning rates come from validation prompts (the demo's of seed 0, the factors' of each seed).
 
 *planted*: the world was built to show it · *emergent*: it was not · *identity*: true by construction of the data, and
 broken only by a fault of ours. Figures are percent and points unless they are counts; intervals are 95 % where the
