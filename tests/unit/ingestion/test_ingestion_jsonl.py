@@ -129,7 +129,7 @@ def test_an_unknown_category_in_a_row_is_a_bad_row(tmp_path: Path) -> None:
         (b"[" * 100_000, "r.json", {}, "not readable as JSON"),
         ('{"prompt": "a"}'.encode("utf-16"), "r.jsonl", {}, "is UTF-16"),
         (b"PK\x03\x04rest", "r.jsonl", {}, "spreadsheet"),
-        (gzip.compress(b'{"prompt": "a"}\n' * 99)[:-9], "r.jsonl.gz", {}, "damaged gzip"),
+        (gzip.compress(b'{"prompt": "a"}\n' * 99, mtime=0)[:-9], "r.jsonl.gz", {}, "damaged gzip"),
         (b'{"prompt": "a"}', "r.jsonl", {"category": ""}, "say what the prompts are for"),
         (b'{"prompt": "a"}', "r.jsonl", {"category": "evil"}, "unknown category 'evil'"),
         (b'{"prompt": "a"}', "r.jsonl", {"limit": 0}, "`limit` must be at least 1"),
