@@ -16,6 +16,7 @@ from tracemend.embedded.budget import BudgetSpent
 from tracemend.embedded.pipeline import Finished, run_pipeline
 from tracemend.embedded.revisions import check_phase
 from tracemend.embedded.runfile import RunFile, load_run_file, parse_run_file
+from tracemend.embedded.whole_files import replace_text
 from tracemend.kit.errors import SetupError
 from tracemend.kit.logs import log_to_stderr
 
@@ -83,9 +84,7 @@ def _keep(text: str, out: Path) -> None:
     """Leave the run file beside what it makes."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        temporary = out / ".run.yaml.tmp"  # `run.yaml` may be the very file that the command was given
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(out / "run.yaml")
+        replace_text(out / "run.yaml", text)  # it may be the very file that the command was given
     except OSError as error:
         raise SetupError(f"{out}: cannot keep a run there ({error.strerror}); choose another folder") from None
 

@@ -18,6 +18,7 @@ from tracemend.embedded.phases import results_of
 from tracemend.embedded.plan import Plan
 from tracemend.embedded.progress import Silent
 from tracemend.embedded.runfile import BASE
+from tracemend.embedded.whole_files import replace_text
 from tracemend.embedded.workspace import Workspace
 from tracemend.evaluator.report.build import build_report
 from tracemend.evaluator.report.html import render_html
@@ -76,8 +77,8 @@ async def write_report(
         hardware=_hardware(),
     )
     report = build_report(facts)
-    _replace(workspace.folder / "report.json", json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False))
-    _replace(workspace.folder / "report.html", render_html(report))
+    replace_text(workspace.folder / "report.json", json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False))
+    replace_text(workspace.folder / "report.html", render_html(report))
     return workspace.folder / "report.html"
 
 
@@ -139,9 +140,3 @@ def _cpu_name() -> str:
     except OSError:
         return platform.processor()
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tracemend.embedded.runfile import ArmSettings, RunFile
+from tracemend.embedded.whole_files import replace_text
 from tracemend.kit.errors import SetupError
 from tracemend.kit.registry import did_you_mean
 
@@ -41,10 +42,7 @@ def ask_again(folder: Path, phase: str) -> None:
     """Count one more request for `phase`; whoever opens the run from now on does it anew."""
     revisions = read_revisions(folder)
     revisions[check_phase(phase)] += 1
-    path = _path(folder)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(revisions), encoding="utf-8")
-    temporary.replace(path)
+    replace_text(_path(folder), json.dumps(revisions))
 
 
 def revised(run: RunFile, revisions: Mapping[str, int]) -> RunFile:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tracemend.embedded.whole_files import replace_text
 from tracemend.embedded.workspace import Workspace
 from tracemend.kit.errors import SetupError
 
@@ -48,9 +49,7 @@ async def collect(workspace: Workspace, *, grace_s: float, clock: Callable[[], f
             num_deleted += 1
         else:
             waiting[digest] = since
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(waiting), encoding="utf-8")
-    temporary.replace(path)
+    replace_text(path, json.dumps(waiting))
     return Collected(num_kept=num_kept, num_waiting=len(waiting), num_deleted=num_deleted)
 
 

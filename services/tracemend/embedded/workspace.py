@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from tracemend.embedded.whole_files import replace_text
 from tracemend.kit.errors import SetupError
 from tracemend.kit.ports import Bus, Ledger, Store
 from tracemend.kit.results import Results
@@ -66,9 +67,7 @@ async def open_workspace(folder: Path, *, writes: bool = True) -> AsyncIterator[
 
 def remember_current(folder: Path, run: str) -> None:
     """Note which of the folder's runs commands without a run id mean."""
-    temporary = folder / "state" / "current.tmp"
-    temporary.write_text(run, encoding="utf-8")
-    temporary.replace(folder / "state" / "current")
+    replace_text(folder / "state" / "current", run)
 
 
 def current_run(folder: Path) -> str:
