@@ -126,7 +126,7 @@ class GenerationRequest:
     """Index among the prompt's K samples."""
     seed: int
     prefix_tokens: tuple[int, ...] = ()
-    """Response ids to continue from: reasoning up to the cut, then the trigger."""
+    """Response ids to continue from. The generator appends the ids of `intervention.payload`: it has the tokenizer."""
     parent: str = ""
     """The trajectory that this one forks from."""
     round: int = 0
@@ -201,6 +201,8 @@ class Trajectory:
     """Share of engine time spent on it; not part of any id or digest."""
     money: float = 0.0
     """What a paid endpoint asked for it, in the currency of the price that was configured."""
+    num_cached_tokens: int = 0
+    """Prompt tokens, the kept response included, that the engine did not compute again."""
 
     @property
     def is_finished(self) -> bool:
@@ -225,6 +227,25 @@ class Judgement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cue:
+    """What a detector says of a reasoning: the step at which it first turns towards complying (methods.md §8 [P])."""
+
+    detector: str
+    """Name and configuration digest of the detector."""
+    step: int
+    """Ordinal of the first compliance cue's step; 0 where there is none, -1 where the detector could not tell."""
+    num_steps: int = 0
+    char: int = -1
+    """Where that step begins in the reasoning; -1 without a cue."""
+    token: int = -1
+    """The cut h: how many response ids to keep so that nothing of the step is kept; -1 without a cue or without ids."""
+    labels: tuple[str, ...] = ()
+    """Reason codes: why the detector could not tell, what a rule matched."""
+    raw: Text = Text("")
+    """The detector's reply, kept for re-reading."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """The judgements on a trajectory, reasoning and answer apart, and the trajectory itself."""
 
@@ -234,6 +255,8 @@ class Verdict:
     reasoning: Judgement
     answer: Judgement
     whole: Judgement
+    cue: Cue | None = None
+    """None where no detector was asked."""
 
     def of(self, part: Part) -> Judgement:
         """The judgement on `part`."""
@@ -313,16 +336,30 @@ class Example:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """A preference row whose two sides share their first `prefix_tokens` response ids."""
+    """A preference row whose two sides share their first `prefix_tokens` response ids (methods.md §11 [P])."""
 
     id: str
     unit: Unit
     prompt: Prompt
     chosen_tokens: tuple[int, ...]
+    """Response ids, the end token included."""
     rejected_tokens: tuple[int, ...]
     prefix_tokens: int
-    trigger: str = ""
+    """h: where the two sides part; 0 where they share nothing but the prompt."""
+    trigger: Text = Text("")
     round: int = 0
+    """Interventions that it took."""
+    kind: str
+    """`intervened` (a fork against what it was cut from), `natural` (two samples of a prompt) or `benign` (an answer
+    against a refusal)."""
+    chosen: Text
+    """The response as the model writes it, tags included."""
+    rejected: Text
+    detector: str = ""
+    judge: str = ""
+    """Identity of the judge that found the rejected side unsafe."""
+    verifier: str = ""
+    """Identity of the judge that accepted the chosen side."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -127,8 +127,21 @@ SAMPLES: tuple[Any, ...] = (
         chosen_tokens=(1, 2, 3),
         rejected_tokens=(1, 2, 4),
         prefix_tokens=2,
-        trigger="wait",
+        trigger=Text("wait"),
         round=1,
+        # Fields that came after the first version are as it left them: unset.
+        kind="",
+        chosen=Text(""),
+        rejected=Text(""),
+    ),
+    r.Cue(
+        detector="rule:ab",
+        step=3,
+        num_steps=5,
+        char=20,
+        token=7,
+        labels=("plan",),
+        raw=Text("3"),
     ),
     r.DatasetManifest(
         id="dataset_a",

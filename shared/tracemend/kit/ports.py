@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from tracemend.records import Checkpoint, Finish, Outcome, Sampling, Trajectory, Unit, Verdict
+from tracemend.records import Checkpoint, Cue, Finish, Outcome, Prompt, Sampling, Trajectory, Unit, Verdict
 from tracemend.redaction import Text
 from tracemend.topics import Topic
 
@@ -139,6 +139,8 @@ class Cost:
     stage: str
     num_items: int = 0
     num_prompt_tokens: int = 0
+    num_cached_tokens: int = 0
+    """Prompt tokens that came from a cache."""
     num_new_tokens: int = 0
     seconds: float = 0.0
     money: float = 0.0
@@ -328,6 +330,8 @@ class Completion:
     """Set where an endpoint gives the reasoning in a field of its own; `text` then is the answer alone."""
     logprobs: tuple[float, ...] = ()
     num_prompt_tokens: int = 0
+    num_cached_tokens: int = 0
+    """Prompt tokens that came from a cache."""
     num_new_tokens: int = 0
     seconds: float = 0.0
     money: float = 0.0
@@ -365,6 +369,18 @@ class Grader(Protocol):
         ...
 
     async def grade(self, trajectory: Trajectory) -> Verdict: ...
+
+
+class CueFinder(Protocol):
+    """A compliance-cue detector, as guards and analyses reach it."""
+
+    @property
+    def identity(self) -> str: ...
+
+    async def find(self, prompt: Prompt, reasoning: Text) -> Cue:
+        """The first compliance cue of `reasoning`, which may still be growing; `token` is -1. Raises `Retry` where the
+        detector's model asks for patience."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -209,7 +209,7 @@ class Intervention(_message.Message):
     def __init__(self, kind: _Optional[str] = ..., strategy: _Optional[str] = ..., producer: _Optional[str] = ..., payload: _Optional[str] = ..., cut_token: _Optional[int] = ..., attempt: _Optional[int] = ..., variant: _Optional[str] = ..., failure: _Optional[str] = ..., scores: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class Trajectory(_message.Message):
-    __slots__ = ("id", "request", "prompt", "sample", "model", "reasoning", "answer", "parse", "finish", "token_ids", "reasoning_tokens", "answer_tokens", "parent", "round", "intervention", "num_prompt_tokens", "num_new_tokens", "seconds", "money")
+    __slots__ = ("id", "request", "prompt", "sample", "model", "reasoning", "answer", "parse", "finish", "token_ids", "reasoning_tokens", "answer_tokens", "parent", "round", "intervention", "num_prompt_tokens", "num_new_tokens", "seconds", "money", "num_cached_tokens")
     ID_FIELD_NUMBER: _ClassVar[int]
     REQUEST_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
@@ -229,6 +229,7 @@ class Trajectory(_message.Message):
     NUM_NEW_TOKENS_FIELD_NUMBER: _ClassVar[int]
     SECONDS_FIELD_NUMBER: _ClassVar[int]
     MONEY_FIELD_NUMBER: _ClassVar[int]
+    NUM_CACHED_TOKENS_FIELD_NUMBER: _ClassVar[int]
     id: str
     request: str
     prompt: Prompt
@@ -248,7 +249,8 @@ class Trajectory(_message.Message):
     num_new_tokens: int
     seconds: float
     money: float
-    def __init__(self, id: _Optional[str] = ..., request: _Optional[str] = ..., prompt: _Optional[_Union[Prompt, _Mapping]] = ..., sample: _Optional[int] = ..., model: _Optional[str] = ..., reasoning: _Optional[str] = ..., answer: _Optional[str] = ..., parse: _Optional[_Union[Parse, str]] = ..., finish: _Optional[_Union[Finish, str]] = ..., token_ids: _Optional[_Iterable[int]] = ..., reasoning_tokens: _Optional[_Union[Span, _Mapping]] = ..., answer_tokens: _Optional[_Union[Span, _Mapping]] = ..., parent: _Optional[str] = ..., round: _Optional[int] = ..., intervention: _Optional[_Union[Intervention, _Mapping]] = ..., num_prompt_tokens: _Optional[int] = ..., num_new_tokens: _Optional[int] = ..., seconds: _Optional[float] = ..., money: _Optional[float] = ...) -> None: ...
+    num_cached_tokens: int
+    def __init__(self, id: _Optional[str] = ..., request: _Optional[str] = ..., prompt: _Optional[_Union[Prompt, _Mapping]] = ..., sample: _Optional[int] = ..., model: _Optional[str] = ..., reasoning: _Optional[str] = ..., answer: _Optional[str] = ..., parse: _Optional[_Union[Parse, str]] = ..., finish: _Optional[_Union[Finish, str]] = ..., token_ids: _Optional[_Iterable[int]] = ..., reasoning_tokens: _Optional[_Union[Span, _Mapping]] = ..., answer_tokens: _Optional[_Union[Span, _Mapping]] = ..., parent: _Optional[str] = ..., round: _Optional[int] = ..., intervention: _Optional[_Union[Intervention, _Mapping]] = ..., num_prompt_tokens: _Optional[int] = ..., num_new_tokens: _Optional[int] = ..., seconds: _Optional[float] = ..., money: _Optional[float] = ..., num_cached_tokens: _Optional[int] = ...) -> None: ...
 
 class Judgement(_message.Message):
     __slots__ = ("part", "value", "judge", "score", "labels", "raw")
@@ -267,20 +269,40 @@ class Judgement(_message.Message):
     def __init__(self, part: _Optional[_Union[Part, str]] = ..., value: _Optional[_Union[Value, str]] = ..., judge: _Optional[str] = ..., score: _Optional[float] = ..., labels: _Optional[_Iterable[str]] = ..., raw: _Optional[str] = ...) -> None: ...
 
 class Verdict(_message.Message):
-    __slots__ = ("id", "axis", "trajectory", "reasoning", "answer", "whole")
+    __slots__ = ("id", "axis", "trajectory", "reasoning", "answer", "whole", "cue")
     ID_FIELD_NUMBER: _ClassVar[int]
     AXIS_FIELD_NUMBER: _ClassVar[int]
     TRAJECTORY_FIELD_NUMBER: _ClassVar[int]
     REASONING_FIELD_NUMBER: _ClassVar[int]
     ANSWER_FIELD_NUMBER: _ClassVar[int]
     WHOLE_FIELD_NUMBER: _ClassVar[int]
+    CUE_FIELD_NUMBER: _ClassVar[int]
     id: str
     axis: Axis
     trajectory: Trajectory
     reasoning: Judgement
     answer: Judgement
     whole: Judgement
-    def __init__(self, id: _Optional[str] = ..., axis: _Optional[_Union[Axis, str]] = ..., trajectory: _Optional[_Union[Trajectory, _Mapping]] = ..., reasoning: _Optional[_Union[Judgement, _Mapping]] = ..., answer: _Optional[_Union[Judgement, _Mapping]] = ..., whole: _Optional[_Union[Judgement, _Mapping]] = ...) -> None: ...
+    cue: Cue
+    def __init__(self, id: _Optional[str] = ..., axis: _Optional[_Union[Axis, str]] = ..., trajectory: _Optional[_Union[Trajectory, _Mapping]] = ..., reasoning: _Optional[_Union[Judgement, _Mapping]] = ..., answer: _Optional[_Union[Judgement, _Mapping]] = ..., whole: _Optional[_Union[Judgement, _Mapping]] = ..., cue: _Optional[_Union[Cue, _Mapping]] = ...) -> None: ...
+
+class Cue(_message.Message):
+    __slots__ = ("detector", "step", "num_steps", "char", "token", "labels", "raw")
+    DETECTOR_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    NUM_STEPS_FIELD_NUMBER: _ClassVar[int]
+    CHAR_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    RAW_FIELD_NUMBER: _ClassVar[int]
+    detector: str
+    step: int
+    num_steps: int
+    char: int
+    token: int
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    raw: str
+    def __init__(self, detector: _Optional[str] = ..., step: _Optional[int] = ..., num_steps: _Optional[int] = ..., char: _Optional[int] = ..., token: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., raw: _Optional[str] = ...) -> None: ...
 
 class Group(_message.Message):
     __slots__ = ("id", "prompt", "verdicts")
@@ -361,7 +383,7 @@ class Example(_message.Message):
     def __init__(self, id: _Optional[str] = ..., unit: _Optional[_Union[Unit, _Mapping]] = ..., prompt: _Optional[_Union[Prompt, _Mapping]] = ..., reasoning: _Optional[str] = ..., answer: _Optional[str] = ..., state: _Optional[_Union[OutcomeState, str]] = ..., strategy: _Optional[str] = ..., original_reasoning: _Optional[str] = ..., original_answer: _Optional[str] = ...) -> None: ...
 
 class Pair(_message.Message):
-    __slots__ = ("id", "unit", "prompt", "chosen_tokens", "rejected_tokens", "prefix_tokens", "trigger", "round")
+    __slots__ = ("id", "unit", "prompt", "chosen_tokens", "rejected_tokens", "prefix_tokens", "trigger", "round", "kind", "chosen", "rejected", "detector", "judge", "verifier")
     ID_FIELD_NUMBER: _ClassVar[int]
     UNIT_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
@@ -370,6 +392,12 @@ class Pair(_message.Message):
     PREFIX_TOKENS_FIELD_NUMBER: _ClassVar[int]
     TRIGGER_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    CHOSEN_FIELD_NUMBER: _ClassVar[int]
+    REJECTED_FIELD_NUMBER: _ClassVar[int]
+    DETECTOR_FIELD_NUMBER: _ClassVar[int]
+    JUDGE_FIELD_NUMBER: _ClassVar[int]
+    VERIFIER_FIELD_NUMBER: _ClassVar[int]
     id: str
     unit: Unit
     prompt: Prompt
@@ -378,7 +406,13 @@ class Pair(_message.Message):
     prefix_tokens: int
     trigger: str
     round: int
-    def __init__(self, id: _Optional[str] = ..., unit: _Optional[_Union[Unit, _Mapping]] = ..., prompt: _Optional[_Union[Prompt, _Mapping]] = ..., chosen_tokens: _Optional[_Iterable[int]] = ..., rejected_tokens: _Optional[_Iterable[int]] = ..., prefix_tokens: _Optional[int] = ..., trigger: _Optional[str] = ..., round: _Optional[int] = ...) -> None: ...
+    kind: str
+    chosen: str
+    rejected: str
+    detector: str
+    judge: str
+    verifier: str
+    def __init__(self, id: _Optional[str] = ..., unit: _Optional[_Union[Unit, _Mapping]] = ..., prompt: _Optional[_Union[Prompt, _Mapping]] = ..., chosen_tokens: _Optional[_Iterable[int]] = ..., rejected_tokens: _Optional[_Iterable[int]] = ..., prefix_tokens: _Optional[int] = ..., trigger: _Optional[str] = ..., round: _Optional[int] = ..., kind: _Optional[str] = ..., chosen: _Optional[str] = ..., rejected: _Optional[str] = ..., detector: _Optional[str] = ..., judge: _Optional[str] = ..., verifier: _Optional[str] = ...) -> None: ...
 
 class DatasetManifest(_message.Message):
     __slots__ = ("id", "arm", "kind", "digest", "num_rows", "shards", "counts", "judges")
