@@ -10,9 +10,10 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from tracemend.evaluator.comparisons import Comparison, Difference, compare_all, difference
 from tracemend.evaluator.scores import Metric, Score, metrics
 from tracemend.evaluator.settings import StatisticsSettings
-from tracemend.evaluator.stats import detectable_difference, difference_interval, mean_interval
+from tracemend.evaluator.stats import mean_interval
 from tracemend.records import Axis, Verdict
 
 ALL = "all"
@@ -42,18 +43,6 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
-    """An arm's figure less the base's, over the prompts that both decided."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-    detectable: float | None
-    """Least true difference that would be found with power 0.8."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Measurements:
     """All figures of all arms: arm → metric → split."""
 
@@ -63,6 +52,8 @@ class Measurements:
     """Arm → split → `reasoning/answer` values (`unsafe/safe`, …) → samples."""
     finishes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Arm → how samples ended and parsed → samples."""
+    comparisons: Sequence[Comparison] = ()
+    """Every pair of arms, over all splits."""
 
 
 def measure(arms: Mapping[str, Sequence[Verdict]], settings: StatisticsSettings, *, base: str) -> Measurements:
@@ -84,6 +75,11 @@ def measure(arms: Mapping[str, Sequence[Verdict]], settings: StatisticsSettings,
             arm: dict(Counter(f"{v.trajectory.finish.value}/{v.trajectory.parse.value}" for v in verdicts))
             for arm, verdicts in arms.items()
         },
+        comparisons=compare_all(
+            {arm: {name: found.get(ALL, {}) for name, found in by_name.items()} for arm, by_name in scored.items()},
+            HEADLINE,
+            settings,
+        ),
     )
 
 
@@ -143,20 +139,8 @@ def _estimate(scores: Sequence[Score], unfinished: int, settings: StatisticsSett
 
 
 def _differences(ours: _Scores, theirs: _Scores, settings: StatisticsSettings) -> dict[str, Difference]:
-    found: dict[str, Difference] = {}
-    for split in ours:
-        pairs = [
-            (a.value, b.value)
-            for prompt, a in ours[split].items()
-            if (b := theirs.get(split, {}).get(prompt)) is not None and a.value is not None and b.value is not None
-        ]
-        interval = difference_interval([a for a, _ in pairs], [b for _, b in pairs], settings)
-        if interval is not None:
-            detectable = detectable_difference([a - b for a, b in pairs], confidence=settings.confidence)
-            found[split] = Difference(
-                value=interval.value, low=interval.low, high=interval.high, n=len(pairs), detectable=detectable
-            )
-    return found
+    found = {split: difference(scores, theirs.get(split, {}), settings) for split, scores in ours.items()}
+    return {split: each for split, each in found.items() if each is not None}
 
 
 def _quadrants(verdicts: Sequence[Verdict]) -> dict[str, dict[str, int]]:

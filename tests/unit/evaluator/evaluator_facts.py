@@ -174,5 +174,15 @@ def _checkpoint(arm: str) -> Checkpoint:
         dataset=f"dataset-{arm}",
         step=18,
         final_loss=0.3141,
-        metrics={"learning_rate": 5e-4},
+        metrics={"learning_rate": 5e-4, **(_candidates() if arm == "unsafechain" else {})},
     )
+
+
+def _candidates() -> dict[str, float]:
+    """What a sweep leaves in a checkpoint's metrics."""
+    values = {1e-4: (0.4, 0.02), 5e-4: (0.1, 0.05), 1e-3: (0.0, 0.3)}
+    return {
+        f"candidate/{rate:g}/{metric}": value
+        for rate, (harm, refusal) in values.items()
+        for metric, value in (("harm_reasoning", harm), ("over_refusal", refusal))
+    }

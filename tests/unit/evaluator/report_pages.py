@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 
 _VOID = frozenset({"meta", "br", "hr", "img", "input", "link"})
-_SHAPES = frozenset({"rect", "line", "circle", "path"})
+_SHAPES = frozenset({"rect", "line", "circle", "path", "polyline"})
 
 
 @dataclass

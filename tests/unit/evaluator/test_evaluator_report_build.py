@@ -273,3 +273,18 @@ def test_plain_values_are_what_json_knows() -> None:
     assert plain(value) == {"a": ["words", None, None, None, True], "key": "harmful", "b": "\\ud800"}
     with pytest.raises(AssertionError, match="no place in a report"):
         plain({"a": object()})
+
+
+def test_a_sweep_is_told_with_every_candidate_and_the_chosen_one() -> None:
+    sweeps = built()["sweeps"]
+    assert list(sweeps) == ["unsafechain"]
+    rates = [(c["learning_rate"], c["chosen"]) for c in sweeps["unsafechain"]["candidates"]]
+    assert rates == [(1e-4, False), (5e-4, True), (1e-3, False)]
+    assert sweeps["unsafechain"]["candidates"][2]["metrics"] == {"harm_reasoning": 0.0, "over_refusal": 0.3}
+
+
+def test_every_pair_of_arms_is_in_the_report() -> None:
+    comparisons = built()["comparisons"]
+    arms = list(built()["arms"])
+    assert len(comparisons) == len(arms) * (len(arms) - 1) // 2
+    assert {"arm", "against", "differences", "harm_reduction"} <= set(comparisons[0])

@@ -235,3 +235,13 @@ def test_a_sample_that_never_ended_counts_as_unfinished_on_the_page() -> None:
     report = build_report(facts(measurements=measured))
     assert report["trust"]["arms"]["base"]["unfinished"] == 1
     assert "unfinished" in [w["code"] for w in report["trust"]["warnings"]]
+
+
+def test_the_page_draws_the_doses_of_a_sweep_and_leaves_them_out_without_one(html: str) -> None:
+    assert 'id="fronts"' in html
+    assert html.count('class="ring"') == 1
+    assert 'id="fronts"' not in rendered(checkpoints={})
+
+
+def test_arms_are_set_against_each_other_where_there_are_several(html: str) -> None:
+    assert "Arm against arm" in html

@@ -15,6 +15,7 @@ from tracemend.evaluator.report.flow import build_cost, build_funnel
 from tracemend.evaluator.report.gate import build_gate
 from tracemend.evaluator.report.input import ReportInput
 from tracemend.evaluator.report.plain import plain
+from tracemend.evaluator.report.sweeps import build_sweeps
 from tracemend.evaluator.report.trust import build_trust
 from tracemend.evaluator.scores import Metric, metrics
 
@@ -36,6 +37,8 @@ def build_report(facts: ReportInput) -> dict[str, Any]:
         "metrics": {name: _described(metric) for name, metric in described.items()},
         "arms": {arm: _arm(facts, arm, figures) for arm, figures in measured.metrics.items()},
         "differences": measured.differences,
+        "comparisons": measured.comparisons,
+        "sweeps": build_sweeps(facts),
         "gate": build_gate(facts),
         "quadrants": measured.quadrants,
         "funnel": build_funnel(facts),

@@ -89,6 +89,22 @@ def scatter(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"points": placed, "x": x, "y": y, "front": _front(placed, x, y), "width": 420, "height": 344}
 
 
+def fronts(series: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Each arm's candidates as a line through its points, by rising dose; the chosen one of each is marked.
+
+    `series` hold `name`, `colour` and `points`, which hold `x`, `y` (rates), `dose` and `is_chosen`.
+    """
+    points = [point for line in series for point in line["points"]]
+    x = Scale(ceiling=ceiling_of([p["x"] for p in points]), start=52, end=404)
+    y = Scale(ceiling=ceiling_of([p["y"] for p in points]), start=300, end=16)
+    lines = []
+    for line in series:
+        placed = [{**p, "at_x": x.at(p["x"]), "at_y": y.at(p["y"])} for p in line["points"]]
+        path = " ".join(f"{p['at_x']},{p['at_y']}" for p in placed)
+        lines.append({**line, "points": placed, "path": path})
+    return {"lines": lines, "x": x, "y": y, "width": 420, "height": 344}
+
+
 def _place(point: Mapping[str, Any], x: Scale, y: Scale) -> dict[str, Any]:
     across, up = point["x"], point["y"]
     return {

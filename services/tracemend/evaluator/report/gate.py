@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from tracemend.evaluator.comparisons import Difference
 from tracemend.evaluator.report.input import ReportInput
-from tracemend.evaluator.service import ALL, Difference
+from tracemend.evaluator.service import ALL
 
 MARGIN = 0.05
 """How much worse over-refusal or capability may be and still count as not worse."""

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tracemend.evaluator.report.charts import ceiling_of, dot_panel, scatter, stacked
+from tracemend.evaluator.report.charts import ceiling_of, dot_panel, fronts, scatter, stacked
 from tracemend.evaluator.report.flow import shares
 
 ALL = "all"
@@ -48,6 +48,7 @@ def page(report: Mapping[str, Any]) -> dict[str, Any]:
         "glance": _glance(report, arms),
         "harm": _harm(report, arms, colours),
         "tradeoffs": _tradeoffs(report, arms, colours),
+        "fronts": _fronts(report, arms, colours),
         "quadrants": _quadrants(report, arms),
         "quadrant_names": QUADRANTS,
         "funnel": _funnel(report),
@@ -144,6 +145,25 @@ def _tradeoffs(report: Mapping[str, Any], arms: Sequence[str], colours: Mapping[
         if points:
             drawings.append({"metric": metric, "chart": scatter(points)})
     return drawings
+
+
+def _fronts(report: Mapping[str, Any], arms: Sequence[str], colours: Mapping[str, str]) -> dict[str, Any] | None:
+    """Harm of the reasoning against over-refusal over every swept dose, as far as both were measured."""
+    series = []
+    for arm in arms:
+        points = [
+            {
+                "x": found["over_refusal"],
+                "y": found["harm_reasoning"],
+                "dose": candidate["learning_rate"],
+                "is_chosen": candidate["chosen"],
+            }
+            for candidate in report["sweeps"].get(arm, {}).get("candidates", [])
+            if "over_refusal" in (found := candidate["metrics"]) and "harm_reasoning" in found
+        ]
+        if points:
+            series.append({"name": arm, "colour": colours[arm], "points": points})
+    return fronts(series) if series else None
 
 
 def _quadrants(report: Mapping[str, Any], arms: Sequence[str]) -> list[dict[str, Any]]:
