@@ -7,6 +7,8 @@ Code and chart read the same list. `<target>` topics exist once per served targe
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
 
 from tracemend import records
 
@@ -19,18 +21,32 @@ class Topic:
     record: type
     key: str
     """The record's field that partitions are chosen by."""
+    about: str = ""
+    """Path of attributes to the id of the prompt that a record is about; empty where it is about none."""
     partitions: int = 24
     retention_hours: int = 24 * 7
 
+    def subject(self, record: Any) -> str:
+        """The id of the prompt that `record` is about."""
+        return str(attrgetter(self.about)(record)) if self.about else ""
 
-PROMPTS = Topic(name="tracemend.prompts.v1", record=records.Prompt, key="id")
-GENERATIONS = Topic(name="tracemend.generations.v1", record=records.GenerationRequest, key="id", partitions=48)
-CONTINUATIONS = Topic(name="tracemend.continuations.v1", record=records.GenerationRequest, key="id", partitions=48)
-TRAJECTORIES = Topic(name="tracemend.trajectories.v1", record=records.Trajectory, key="id", partitions=48)
-VERDICTS = Topic(name="tracemend.verdicts.v1", record=records.Verdict, key="id")
-GROUPS = Topic(name="tracemend.groups.v1", record=records.Group, key="id")
-REWRITES = Topic(name="tracemend.rewrites.v1", record=records.RewriteRequest, key="id")
-OUTCOMES = Topic(name="tracemend.outcomes.v1", record=records.Outcome, key="id")
+
+PROMPTS = Topic(name="tracemend.prompts.v1", record=records.Prompt, key="id", about="id")
+GENERATIONS = Topic(
+    name="tracemend.generations.v1", record=records.GenerationRequest, key="id", about="prompt.id", partitions=48
+)
+CONTINUATIONS = Topic(
+    name="tracemend.continuations.v1", record=records.GenerationRequest, key="id", about="prompt.id", partitions=48
+)
+TRAJECTORIES = Topic(
+    name="tracemend.trajectories.v1", record=records.Trajectory, key="id", about="prompt.id", partitions=48
+)
+VERDICTS = Topic(name="tracemend.verdicts.v1", record=records.Verdict, key="id", about="trajectory.prompt.id")
+GROUPS = Topic(name="tracemend.groups.v1", record=records.Group, key="id", about="prompt.id")
+REWRITES = Topic(
+    name="tracemend.rewrites.v1", record=records.RewriteRequest, key="id", about="verdict.trajectory.prompt.id"
+)
+OUTCOMES = Topic(name="tracemend.outcomes.v1", record=records.Outcome, key="id", about="unit.prompt")
 CHECKPOINTS = Topic(name="tracemend.checkpoints.v1", record=records.Checkpoint, key="id", partitions=6)
 
 ALL = (PROMPTS, GENERATIONS, CONTINUATIONS, TRAJECTORIES, VERDICTS, GROUPS, REWRITES, OUTCOMES, CHECKPOINTS)

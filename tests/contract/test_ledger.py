@@ -124,21 +124,34 @@ async def test_the_first_result_wins_and_everybody_learns_it(ledger: Ledger) -> 
 
 
 async def test_costs_count_for_won_keys_only_and_are_summed_by_stage(ledger: Ledger) -> None:
-    cost = Cost(stage="judge", num_items=1, num_prompt_tokens=10, num_new_tokens=5, seconds=0.5, money=0.25)
+    cost = Cost(
+        stage="judge", num_items=1, num_prompt_tokens=10, num_cached_tokens=4, num_new_tokens=5, seconds=0.5, money=0.25
+    )  # fmt: skip
     await ledger.finish({"k": address("1"), "l": address("2")}, run="run", costs={"k": cost, "l": cost})
     await ledger.finish({"k": address("3"), "m": address("4")}, run="run", costs={"k": cost, "m": cost})
     await ledger.add_cost("run", Cost(stage="evaluator", seconds=3.0))
     await ledger.add_cost("other", cost)
-    assert await ledger.costs("run") == [
-        Cost(stage="evaluator", seconds=3.0),
-        Cost(stage="judge", num_items=3, num_prompt_tokens=30, num_new_tokens=15, seconds=1.5, money=0.75),
-    ]
+    judging = Cost(
+        stage="judge", num_items=3, num_prompt_tokens=30, num_cached_tokens=12, num_new_tokens=15, seconds=1.5,
+        money=0.75,
+    )  # fmt: skip
+    assert await ledger.costs("run") == [Cost(stage="evaluator", seconds=3.0), judging]
 
 
 async def test_unfinished_attempts_are_counted(ledger: Ledger) -> None:
     assert await ledger.begin(["k", "l"], worker="w") == {"k": 0, "l": 0}
     assert await ledger.begin(["k", "k", "m"], worker="w") == {"k": 1, "m": 0}
     assert await ledger.begin(["k"], worker="other") == {"k": 2}
+
+
+async def test_taking_up_gives_what_is_done_and_counts_attempts_on_the_rest(ledger: Ledger) -> None:
+    await ledger.finish({"done": address("1")}, run="run", costs={})
+    await ledger.begin(["crashed"], worker="killed")
+    taken = await ledger.take_up(["done", "crashed", "new", "new"], worker="w")
+    assert taken == ({"done": address("1")}, {"crashed": 1, "new": 0})
+    assert await ledger.begin(["done", "crashed", "new"], worker="w") == {"done": 0, "crashed": 2, "new": 1}
+    assert await ledger.take_up(["done"], worker="w") == ({"done": address("1")}, {})
+    assert await ledger.take_up([], worker="w") == ({}, {})
 
 
 async def test_a_closed_attempt_does_not_count_and_earlier_crashes_still_do(ledger: Ledger) -> None:
@@ -192,6 +205,31 @@ async def test_the_outcome_of_the_highest_epoch_counts_whatever_the_order(ledger
     await ledger.conclude(run, [outcome(UNITS[0], OutcomeState.GAVE_UP)], epoch=1)
     assert await ledger.outcome_counts(run) == {("a", "dead", "late"): 1, ("a", "kept", ""): 1}
     assert [(each.epoch, each.state) async for each in ledger.outcomes(run)] == [(2, "dead"), (0, "kept")]
+
+
+async def test_reopened_units_are_open_in_the_next_epoch_and_only_its_outcomes_count(ledger: Ledger, run: str) -> None:
+    await ledger.conclude(run, [outcome(unit) for unit in UNITS])
+    assert await ledger.reopen(run, arm="a", prompts=["p0", "unknown"]) == 2
+    assert await ledger.reopen(run, arm="a", prompts=["p0"]) == 0, "what is open already stays in its epoch"
+    assert await ledger.open_prompts(run) == {"p0"}
+    assert await ledger.reopened(run) == await ledger.reopened(run, arms=["a"]) == {("a", "p0"): 1}
+    assert await ledger.reopened(run, arms=["b"]) == {}
+    assert await ledger.outcome_counts(run) == {("a", "kept", ""): 4, ("b", "kept", ""): 6}
+    assert await ledger.unit_counts(run) == {"a": 6, "b": 6}
+
+    await ledger.conclude(run, [outcome(UNITS[0], OutcomeState.DEAD)])
+    assert await ledger.open_prompts(run) == {"p0"}, "an echo of the first epoch ends nothing"
+    await ledger.conclude(run, [outcome(UNITS[0], OutcomeState.DEAD), outcome(UNITS[1])], epoch=1)
+    assert await ledger.open_prompts(run) == set()
+    assert await ledger.reopened(run) == {}
+    assert await ledger.outcome_counts(run) == {("a", "dead", ""): 1, ("a", "kept", ""): 5, ("b", "kept", ""): 6}
+
+
+async def test_a_forgotten_result_is_won_by_who_finishes_next(ledger: Ledger, run: str) -> None:
+    await ledger.finish({"k": address("dead"), "l": address("good")}, run=run, costs={})
+    await ledger.forget(["k", "never known"])
+    assert await ledger.results(["k", "l"]) == {"l": address("good")}
+    assert await ledger.finish({"k": address("anew")}, run=run, costs={}) == {"k": address("anew")}
 
 
 async def test_an_outcome_of_an_unplanned_unit_is_a_mistake_and_writes_nothing(ledger: Ledger, run: str) -> None:
@@ -291,6 +329,21 @@ async def test_every_blob_that_something_refers_to_is_named(ledger: Ledger, run:
     labels = ["p0", "p1", "p2", "r7", "work", "phase"]
     concluded = [unit.address.pack async for unit in ledger.outcomes(run)]
     assert await ledger.referenced() == {"plan", *(address(label).pack for label in labels), *concluded}
+
+
+async def test_what_is_about_a_prompt_is_found_and_what_may_be(ledger: Ledger, run: str) -> None:
+    done = {"k0": address("k0"), "k1": address("k1"), "old": address("old")}
+    await ledger.finish(done, run=run, costs={}, subjects={"k0": "p0", "k1": "p1"})
+    await ledger.conclude(run, [outcome(unit) for unit in UNITS])
+    await ledger.conclude(run, [outcome(UNITS[0], OutcomeState.DEAD)], epoch=1)
+    its = [outcome(unit)[1] for unit in UNITS if unit.prompt == "p0"] + [outcome(UNITS[0], OutcomeState.DEAD)[1]]
+    found = [each async for each in ledger.about("p0")]
+    assert sorted(found, key=str) == sorted([prompt(0).address, *its, done["k0"], done["old"]], key=str)
+    assert [each.unit async for each in ledger.outcomes(run, prompt="p1")] == [u for u in UNITS if u.prompt == "p1"]
+
+    packs = [done["k1"].pack, prompt(2).address.pack, "unknown"]
+    assert {each async for each in ledger.addresses(packs=packs)} == {done["k1"], prompt(2).address}
+    assert {each async for each in ledger.addresses(packs=[])} == set()
 
 
 async def test_addresses_move_together_and_their_neighbours_stay(ledger: Ledger, run: str) -> None:

@@ -36,6 +36,10 @@ class LedgerAgainstDictionaries(RuleBasedStateMachine):
         self.attempts: Counter[str] = Counter()
         self.num_paid = 0
         self.ended: dict[tuple[Unit, int], tuple[Outcome, Address]] = {}
+        self.counting: dict[Unit, int] = {}
+        """The epoch whose outcome counts; open units have none."""
+        self.open_in = dict.fromkeys(UNITS, 0)
+        """The epoch that a unit is open in, or was last."""
 
     def teardown(self) -> None:
         self.runner.run(self.ledger.aclose())
@@ -60,6 +64,13 @@ class LedgerAgainstDictionaries(RuleBasedStateMachine):
         self.attempts.update(set(keys))
 
     @rule(keys=KEYS)
+    def take_up(self, keys: list[str]) -> None:
+        done = {key: self.results[key] for key in keys if key in self.results}
+        fresh = {key: self.attempts[key] for key in keys if key not in done}
+        assert self.runner.run(self.ledger.take_up(keys, worker="w")) == (done, fresh)
+        self.attempts.update(set(fresh))
+
+    @rule(keys=KEYS)
     def close(self, keys: list[str]) -> None:
         self.runner.run(self.ledger.close_attempts(keys))
         self.attempts -= Counter(set(keys))
@@ -79,7 +90,25 @@ class LedgerAgainstDictionaries(RuleBasedStateMachine):
     def conclude(self, ends: list[tuple[Outcome, Address]], epoch: int) -> None:
         self.runner.run(self.ledger.conclude("run", ends, epoch=epoch))
         for end in ends:
-            self.ended.setdefault((end[0].unit, epoch), end)
+            unit = end[0].unit
+            is_new = (unit, epoch) not in self.ended
+            self.ended.setdefault((unit, epoch), end)
+            if is_new and epoch >= self.open_in[unit] and epoch > self.counting.get(unit, -1):
+                self.counting[unit] = epoch
+
+    @rule(arm=st.sampled_from("ab"), row=st.integers(0, 2))
+    def reopen(self, arm: str, row: int) -> None:
+        units = [unit for unit in UNITS if (unit.arm, unit.prompt) == (arm, f"p{row}")]
+        ended = [self.counting.pop(unit) for unit in units if unit in self.counting]
+        answer = self.runner.run(self.ledger.reopen("run", arm=arm, prompts=[f"p{row}", "unknown"]))
+        assert answer == (len(units) if ended else 0)
+        if ended:
+            self.open_in |= dict.fromkeys(units, max([*(e + 1 for e in ended), *(self.open_in[u] for u in units)]))
+
+    @rule(keys=KEYS)
+    def forget(self, keys: list[str]) -> None:
+        self.runner.run(self.ledger.forget(keys))
+        self.results = {key: address for key, address in self.results.items() if key not in keys}
 
     @invariant()
     def results_and_costs_agree(self) -> None:
@@ -88,7 +117,7 @@ class LedgerAgainstDictionaries(RuleBasedStateMachine):
 
     @invariant()
     def outcomes_agree(self) -> None:
-        counting = {unit: self.ended[unit, epoch] for unit, epoch in sorted(self.ended, key=lambda end: end[1])}
+        counting = {unit: self.ended[unit, epoch] for unit, epoch in self.counting.items()}
         kinds = Counter((unit.arm, end.state.value, end.reason) for unit, (end, _) in counting.items())
         assert self.runner.run(self.ledger.outcome_counts("run")) == kinds
 
@@ -98,6 +127,8 @@ class LedgerAgainstDictionaries(RuleBasedStateMachine):
         assert self.runner.run(listed()) == {unit: where for unit, (_, where) in counting.items()}
         still_open = {unit.prompt for unit in UNITS if unit not in counting}
         assert self.runner.run(self.ledger.open_prompts("run")) == still_open
+        later = {(u.arm, u.prompt): self.open_in[u] for u in UNITS if u not in counting and self.open_in[u]}
+        assert self.runner.run(self.ledger.reopened("run")) == later
 
 
 TestLedgerAgainstDictionaries = LedgerAgainstDictionaries.TestCase

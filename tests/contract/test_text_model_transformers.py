@@ -11,7 +11,9 @@ from tests.contract import tiny_models
 from tracemend.kit.ports import Capabilities, TextModel
 from tracemend.runtime.models import open_model
 
-CHECKS = suite.checks_for(Capabilities(token_ids=True, seeds=True, logprobs=True, max_model_len=tiny_models.CONTEXT))
+CHECKS = suite.checks_for(
+    Capabilities(token_ids=True, prefix_cache=True, seeds=True, logprobs=True, max_model_len=tiny_models.CONTEXT)
+)
 
 
 @pytest.fixture(scope="module", params=tiny_models.ARCHITECTURES)
@@ -20,6 +22,7 @@ def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     model = open_engine(folder)
     assert model.capabilities.token_ids
     assert model.capabilities.seeds
+    assert model.capabilities.prefix_cache
     return suite.Subject(model=model, reopen=lambda: open_engine(folder))
 
 

@@ -25,7 +25,8 @@ from tracemend.runtime.models import open_model
 pytestmark = pytest.mark.slow
 
 INLINE = suite.checks_for(
-    Capabilities(token_ids=True, seeds=True, logprobs=True, max_model_len=tiny_models.CONTEXT), reopens=False
+    Capabilities(token_ids=True, prefix_cache=True, seeds=True, logprobs=True, max_model_len=tiny_models.CONTEXT),
+    reopens=False,
 )
 LONG = replace(suite.GREEDY, max_new_tokens=200)
 SERVED = suite.checks_for(Capabilities(token_ids=True, logprobs=True, max_model_len=tiny_models.CONTEXT))
@@ -113,6 +114,7 @@ async def test_vllm_in_a_process_of_its_own(folder: Path, inline: suite.Subject)
     subject = suite.Subject(model=model, reopen=inline.reopen)
     await suite.answers_each_of_fifty_by_its_own_prompt(subject)
     await suite.a_continuation_is_token_exact(subject)
+    await suite.forks_of_one_trace_share_what_was_read(subject)
     await suite.cancelling_one_request_leaves_the_others_alone(subject)
     assert (await model.complete(suite.ask(2))).token_ids == (await inline.model.complete(suite.ask(2))).token_ids
     tasks = [asyncio.create_task(model.complete(suite.ask(i, sampling=LONG))) for i in range(50)]

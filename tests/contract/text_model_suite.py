@@ -113,6 +113,19 @@ async def a_continuation_is_token_exact(subject: Subject) -> None:
         assert forked.num_prompt_tokens == len(prompt) + head
 
 
+async def forks_of_one_trace_share_what_was_read(subject: Subject) -> None:
+    """A fork begins as a trace did and goes on otherwise; the same fork asked again begins as the first one did."""
+    prompt = tuple(range(40, 110))
+    whole = await subject.model.complete(ModelRequest(prompt_tokens=prompt, sampling=GREEDY))
+    fork = ModelRequest(prompt_tokens=(*prompt, *whole.token_ids[:12], 60, 61, 62), sampling=GREEDY)
+    first = await subject.model.complete(fork)
+    together = await asyncio.gather(*(subject.model.complete(fork) for _ in range(4)))
+    assert {each.token_ids for each in together} == {first.token_ids}
+    for each in (first, *together):
+        assert each.num_prompt_tokens == len(fork.prompt_tokens)
+        assert len(prompt) // 2 < each.num_cached_tokens <= each.num_prompt_tokens
+
+
 async def logprobs_are_those_of_the_drawn_tokens(subject: Subject) -> None:
     request = replace(ask(10), num_logprobs=1)
     completion = await subject.model.complete(request)
@@ -201,6 +214,8 @@ def checks_for(capabilities: Capabilities, *, reopens: bool = True, samples: boo
         checks += [seeds_rule_the_draw_and_neighbours_do_not, other_seeds_draw_other_tokens]
     if capabilities.token_ids:
         checks += [a_continuation_is_token_exact, unknown_token_ids_are_rejected]
+    if capabilities.token_ids and capabilities.prefix_cache:
+        checks.append(forks_of_one_trace_share_what_was_read)
     if capabilities.logprobs:
         checks.append(logprobs_are_those_of_the_drawn_tokens)
     if capabilities.max_model_len:

@@ -9,10 +9,13 @@ Buffers are (rows, heads, capacity, head size) per layer; live columns are the h
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
+
+    from tracemend.adapters.kept_rows import States
 
 _ROOM = 64  # columns allocated ahead; growing by half as much again keeps copying linear in the tokens written
 
@@ -61,6 +64,33 @@ class KeyValueRows:
     def width(self) -> int:
         """Live columns."""
         return self._end - self._start
+
+    @property
+    def token_bytes(self) -> int:
+        """What one token of one row takes over all layers; 0 before the first forward."""
+        return sum(b.shape[1] * b.shape[3] * b.itemsize for b in (*self._keys, *self._values) if b is not None)
+
+    def begin(self, rows: Sequence[tuple[int, States]]) -> None:
+        """Fill an empty cache: row i holds the first so many tokens of the given states, with zeros on their left."""
+        width = max((num_tokens for num_tokens, _ in rows), default=0)
+        if not width:
+            return
+        states = [each for num_tokens, each in rows if num_tokens]
+        num_layers = len(self._keys)
+        for layer in range(2 * num_layers):
+            heads, _, size = states[0][layer].shape
+            buffer = states[0][layer].new_zeros((len(rows), heads, width + _ROOM, size))
+            for row, (num_tokens, each) in enumerate(rows):
+                if num_tokens:
+                    buffer[row, :, width - num_tokens : width] = each[layer][:, :num_tokens]
+            (self._keys if layer < num_layers else self._values)[layer % num_layers] = buffer
+        self._end = width
+
+    def states_of(self, row: int, *, num_tokens: int, before_end: int) -> States:
+        """A copy of `num_tokens` columns of a row, of which the last stands `before_end` columns before the last."""
+        end = self._end - before_end
+        buffers = [buffer for buffer in (*self._keys, *self._values) if buffer is not None]
+        return tuple(buffer[row, :, end - num_tokens : end].clone() for buffer in buffers)
 
     def advance(self, num_columns: int) -> None:
         """Make the columns of the finished forward live."""

@@ -106,7 +106,8 @@ def bring_up_to_date(
         sql_tables.METADATA.create_all(connection)
         connection.execute(insert(schema).values(version=version))
         return
-    found = connection.scalar(select(schema.c.version)) if schema.name in tables else None
+    # Locked: of several that open an old ledger at the same moment, one migrates it and the others find it migrated.
+    found = connection.scalar(select(schema.c.version).with_for_update()) if schema.name in tables else None
     if found is None:
         raise SetupError(f"{name} is a database of something else; name a file or database of its own for the ledger")
     if found > version:

@@ -12,6 +12,7 @@ import functools
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, delete, select, tuple_, update
@@ -110,22 +111,18 @@ class SqlLedger:
         async for row in self._pages(select(WORK), WORK.c.key):
             yield row.key, sql_rows.address_of(row)
 
+    async def take_up(self, keys: Sequence[str], *, worker: str) -> tuple[dict[str, Address], dict[str, int]]:
+        now_s = self._clock()
+
+        def work(connection: Connection) -> tuple[dict[str, Address], dict[str, int]]:
+            done = sql_rows.results(connection, keys)
+            return done, sql_rows.begin(connection, set(keys) - done.keys(), worker=worker, now_s=now_s)
+
+        return await self._database.write(work) if keys else ({}, {})
+
     async def begin(self, keys: Sequence[str], *, worker: str) -> dict[str, int]:
-        fresh = {"num_unfinished": 1, "worker": worker, "begun_at_s": self._clock()}
-        rows = [{"key": key, **fresh} for key in sorted(set(keys))]
-
-        def work(connection: Connection) -> dict[str, int]:
-            statement = sql_rows.upsert(connection, ATTEMPTS)
-            again = {
-                "num_unfinished": ATTEMPTS.c.num_unfinished + 1,
-                "worker": statement.excluded.worker,
-                "begun_at_s": statement.excluded.begun_at_s,
-            }
-            statement = statement.on_conflict_do_update(index_elements=["key"], set_=again)
-            counted = connection.execute(statement.returning(ATTEMPTS.c.key, ATTEMPTS.c.num_unfinished), rows)
-            return {row.key: row.num_unfinished - 1 for row in counted}
-
-        return await self._database.write(work) if rows else {}
+        now_s = self._clock()
+        return await self._database.write(lambda c: sql_rows.begin(c, keys, worker=worker, now_s=now_s)) if keys else {}
 
     async def close_attempts(self, keys: Sequence[str]) -> None:
         def work(connection: Connection) -> None:
@@ -136,10 +133,25 @@ class SqlLedger:
 
         await self._database.write(work)
 
+    async def forget(self, keys: Sequence[str]) -> None:
+        def work(connection: Connection) -> None:
+            for chunk in sql_rows.chunks(sorted(set(keys))):
+                connection.execute(delete(WORK).where(WORK.c.key.in_(chunk)))
+
+        await self._database.write(work)
+
     async def finish(
-        self, results: Mapping[str, Address], *, run: str, costs: Mapping[str, Cost]
+        self,
+        results: Mapping[str, Address],
+        *,
+        run: str,
+        costs: Mapping[str, Cost],
+        subjects: Mapping[str, str] = MappingProxyType({}),
     ) -> dict[str, Address]:
-        rows = [{"key": key, "run": run, **sql_rows.address_values(results[key])} for key in sorted(results)]
+        rows = [
+            {"key": key, "run": run, "subject": subjects.get(key, ""), **sql_rows.address_values(results[key])}
+            for key in sorted(results)
+        ]
 
         def work(connection: Connection) -> dict[str, Address]:
             won = {key for (key,) in sql_rows.insert_new(connection, WORK, rows, returning=("key",))}
@@ -157,12 +169,20 @@ class SqlLedger:
         if outcomes:
             await self._database.write(lambda c: sql_units.conclude(c, run, outcomes, epoch))
 
-    async def outcomes(self, run: str, *, arm: str | None = None) -> AsyncIterator[ConcludedUnit]:
+    async def outcomes(
+        self, run: str, *, arm: str | None = None, prompt: str | None = None
+    ) -> AsyncIterator[ConcludedUnit]:
         """The outcome that counts (highest epoch) of every concluded unit, in order of arm, row, sample and variant."""
         order = (OUTCOMES.c.row, OUTCOMES.c.sample, OUTCOMES.c.variant)
         for each in [arm] if arm is not None else sorted(await self.unit_counts(run)):
-            async for row in self._pages(sql_units.concluded(run, each), *order):
+            async for row in self._pages(sql_units.concluded(run, each, prompt), *order):
                 yield sql_units.concluded_unit(row)
+
+    async def reopen(self, run: str, *, arm: str, prompts: Sequence[str]) -> int:
+        return await self._database.write(lambda c: sql_units.reopen(c, run, arm, prompts))
+
+    async def reopened(self, run: str, *, arms: Sequence[str] | None = None) -> dict[tuple[str, str], int]:
+        return await self._database.read(lambda c: sql_units.reopened(c, run, arms))
 
     async def open_prompts(
         self, run: str, *, arms: Sequence[str] | None = None, among: Sequence[str] | None = None
@@ -211,11 +231,23 @@ class SqlLedger:
 
         return await self._database.read(work)
 
-    async def addresses(self) -> AsyncIterator[Address]:
+    async def addresses(self, *, packs: Sequence[str] | None = None) -> AsyncIterator[Address]:
         for table in _FRAMES:
-            async for row in self._pages(select(table), *table.primary_key.columns):
-                if row.pack is not None:
+            for chunk in [None] if packs is None else sql_rows.chunks(packs):
+                statement = select(table).where(table.c.pack.in_(chunk) if chunk else table.c.pack.is_not(None))
+                async for row in self._pages(statement, *table.primary_key.columns):
                     yield sql_rows.address_of(row)
+
+    async def about(self, prompt: str) -> AsyncIterator[Address]:
+        its_rows = (PROMPTS.c.run == OUTCOMES.c.run) & (PROMPTS.c.row == OUTCOMES.c.row)
+        statements = {
+            PROMPTS: select(PROMPTS).where(PROMPTS.c.prompt == prompt),
+            OUTCOMES: select(OUTCOMES).join(PROMPTS, its_rows).where(PROMPTS.c.prompt == prompt),
+            WORK: select(WORK).where(WORK.c.subject.in_([prompt, ""])),
+        }
+        for table, statement in statements.items():
+            async for row in self._pages(statement, *table.primary_key.columns):
+                yield sql_rows.address_of(row)
 
     async def repoint(self, moves: Mapping[Address, Address]) -> None:
         def work(connection: Connection) -> None:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Row, Table, bindparam, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from tracemend.adapters.sql_tables import COSTS, WORK
+from tracemend.adapters.sql_tables import ATTEMPTS, COSTS, WORK
 from tracemend.kit.ports import Address, Cost
 
 T = TypeVar("T")
@@ -20,7 +20,7 @@ Values = dict[str, Any]
 
 CHUNK = 5000
 """Rows or keys in one statement: few enough for the parameter limits of both databases."""
-_ADDED = ("num_items", "num_prompt_tokens", "num_new_tokens", "seconds", "money")
+_ADDED = ("num_items", "num_prompt_tokens", "num_cached_tokens", "num_new_tokens", "seconds", "money")
 
 
 def address_values(address: Address) -> Values:
@@ -64,6 +64,23 @@ def results(connection: Connection, keys: Iterable[str]) -> dict[str, Address]:
         for row in connection.execute(select(WORK).where(WORK.c.key.in_(chunk))):
             found[row.key] = address_of(row)
     return found
+
+
+def begin(connection: Connection, keys: Iterable[str], *, worker: str, now_s: float) -> dict[str, int]:
+    """Count an attempt on each of `keys`; how many before it did not end."""
+    fresh = {"num_unfinished": 1, "worker": worker, "begun_at_s": now_s}
+    rows = [{"key": key, **fresh} for key in sorted(set(keys))]
+    if not rows:
+        return {}
+    statement = upsert(connection, ATTEMPTS)
+    again = {
+        "num_unfinished": ATTEMPTS.c.num_unfinished + 1,
+        "worker": statement.excluded.worker,
+        "begun_at_s": statement.excluded.begun_at_s,
+    }
+    statement = statement.on_conflict_do_update(index_elements=["key"], set_=again)
+    counted = connection.execute(statement.returning(ATTEMPTS.c.key, ATTEMPTS.c.num_unfinished), rows)
+    return {row.key: row.num_unfinished - 1 for row in counted}
 
 
 def add_costs(connection: Connection, run: str, costs: Iterable[Cost]) -> None:

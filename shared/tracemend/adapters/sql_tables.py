@@ -15,16 +15,28 @@ from sqlalchemy import (
     Connection,
     Float,
     ForeignKeyConstraint,
+    Index,
     Integer,
     MetaData,
     PrimaryKeyConstraint,
     String,
     Table,
     UniqueConstraint,
+    text,
 )
 
-VERSION = 1
-MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {}
+
+def _count_cached_tokens(connection: Connection) -> None:
+    connection.execute(text("ALTER TABLE costs ADD COLUMN num_cached_tokens BIGINT NOT NULL DEFAULT 0"))
+
+
+def _note_what_work_is_about(connection: Connection) -> None:
+    connection.execute(text("ALTER TABLE work ADD COLUMN subject VARCHAR NOT NULL DEFAULT ''"))
+    connection.execute(text("CREATE INDEX work_by_subject ON work (subject)"))
+
+
+VERSION = 3
+MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {1: _count_cached_tokens, 2: _note_what_work_is_about}
 """From a version to the step that makes the next one of it."""
 
 METADATA = MetaData()
@@ -79,8 +91,8 @@ REFUSED = Table(
 UNIT = ("run", "arm", "row", "sample", "variant")
 """The columns that name a planned unit; `row` stands for its prompt, so that keys are short and lie in row order."""
 
-# `epoch`, `state` and `reason` are those of the outcome that counts, the one of the highest epoch; while the unit is
-# open they are -1 and empty.
+# `epoch`, `state` and `reason` are those of the outcome that counts, the one of the highest epoch. While the unit is
+# open state and reason are empty, and `epoch` is -1 - e for the epoch e that it is open in: -1 in the first.
 UNITS = Table(
     "units",
     METADATA,
@@ -133,6 +145,9 @@ WORK = Table(
     Column("key", String, primary_key=True),
     Column("run", String, nullable=False),  # the run that paid for it; others share it
     *_address(),
+    # The prompt that it is about; empty where that was not noted.
+    Column("subject", String, nullable=False, server_default=text("''")),
+    Index("work_by_subject", "subject"),
     sqlite_with_rowid=False,
 )
 
@@ -168,5 +183,6 @@ COSTS = Table(
     Column("num_new_tokens", BigInteger, nullable=False),
     Column("seconds", Float, nullable=False),
     Column("money", Float, nullable=False),
+    Column("num_cached_tokens", BigInteger, nullable=False, server_default=text("0")),
     PrimaryKeyConstraint("run", "stage"),
 )

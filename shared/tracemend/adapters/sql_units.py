@@ -6,7 +6,7 @@ Used by `sql_ledger` alone, inside its transactions. Of all outcomes of a unit t
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -20,6 +20,7 @@ from tracemend.records import Outcome, Unit
 Name: TypeAlias = tuple[Any, ...]
 """The values of a unit's `UNIT` columns."""
 
+_ORDER = tuple(UNITS.c[name] for name in UNIT)
 _OPEN: Values = {"epoch": -1, "state": "", "reason": ""}
 _NOWHERE = dict.fromkeys(("pack", "pack_offset", "pack_length", "digest"))
 _CONCLUDE = (
@@ -75,8 +76,8 @@ def conclude(connection: Connection, run: str, outcomes: Sequence[tuple[Outcome,
 
 
 def _let_count(connection: Connection, run: str, moves: Sequence[tuple[Row[Any], Values]]) -> None:
-    """Make new outcomes the ones that count, save where one of a higher epoch does."""
-    moves = [(before, after) for before, after in moves if before.epoch < after["epoch"]]
+    """Make new outcomes the ones that count, save where one of a higher epoch does or a later one is open."""
+    moves = [(before, after) for before, after in moves if _least(before.epoch) <= after["epoch"]]
     changes: Counter[Name] = Counter()
     for before, after in moves:
         changes[after["arm"], before.state, before.reason] -= 1
@@ -87,13 +88,56 @@ def _let_count(connection: Connection, run: str, moves: Sequence[tuple[Row[Any],
         _tally(connection, run, changes)
 
 
+def _least(standing: int) -> int:
+    """The least epoch whose outcome counts for a unit with this value of `epoch`."""
+    return standing + 1 if standing >= 0 else _open_in(standing)
+
+
+def _open_in(standing: int) -> int:
+    """The epoch that an open unit is open in; see `sql_tables.UNITS`."""
+    return -1 - standing
+
+
+def reopen(connection: Connection, run: str, arm: str, prompts: Sequence[str]) -> int:
+    """Open the next epoch of the rows of `prompts` of which a unit has ended; the number of units."""
+    changes: Counter[Name] = Counter()
+    for chunk in chunks(sorted(_rows_of(connection, run, set(prompts)).values())):
+        ours = (UNITS.c.run == run) & (UNITS.c.arm == arm) & UNITS.c.row.in_(chunk)
+        by_row: defaultdict[int, list[Row[Any]]] = defaultdict(list)
+        for unit in connection.execute(select(UNITS).where(ours).order_by(*_ORDER).with_for_update()):
+            by_row[unit.row].append(unit)
+        opened: defaultdict[int, list[int]] = defaultdict(list)
+        for row, units in by_row.items():
+            if any(unit.epoch >= 0 for unit in units):
+                opened[max(_least(unit.epoch) for unit in units)].append(row)
+                changes.update((arm, unit.state, unit.reason) for unit in units)
+        for epoch, rows in opened.items():
+            theirs = ours & UNITS.c.row.in_(rows)
+            connection.execute(update(UNITS).where(theirs).values({**_OPEN, "epoch": -1 - epoch}))
+    num_units = changes.total()
+    moved = Counter({name: -number for name, number in changes.items()})
+    moved[arm, "", ""] += num_units
+    _tally(connection, run, {name: change for name, change in moved.items() if change})
+    return num_units
+
+
+def reopened(connection: Connection, run: str, arms: Sequence[str] | None) -> dict[tuple[str, str], int]:
+    """(arm, prompt) to the epoch that its units are open in, for epochs after the first."""
+    its_prompt = (PROMPTS.c.run == UNITS.c.run) & (PROMPTS.c.row == UNITS.c.row)
+    statement = select(UNITS.c.arm, PROMPTS.c.prompt, UNITS.c.epoch).join(PROMPTS, its_prompt)
+    statement = statement.where(UNITS.c.run == run, UNITS.c.epoch < _OPEN["epoch"]).distinct()
+    if arms is not None:
+        statement = statement.where(UNITS.c.arm.in_(arms))
+    return {(row.arm, row.prompt): _open_in(row.epoch) for row in connection.execute(statement)}
+
+
 def _standing(connection: Connection, run: str, units: Mapping[Name, Values]) -> dict[Name, Row[Any]]:
     """What counts now of `units`, with all units of the same arms and rows; locked where the database locks rows."""
     arms, rows = {unit["arm"] for unit in units.values()}, {unit["row"] for unit in units.values()}
     found: dict[Name, Row[Any]] = {}
     for chunk in chunks(sorted(rows)):
         statement = select(UNITS).where(UNITS.c.run == run, UNITS.c.arm.in_(sorted(arms)), UNITS.c.row.in_(chunk))
-        for row in connection.execute(statement.order_by(*(UNITS.c[name] for name in UNIT)).with_for_update()):
+        for row in connection.execute(statement.order_by(*_ORDER).with_for_update()):
             found[_name(row._asdict())] = row
     return found
 
@@ -136,12 +180,13 @@ def open_prompts(
     return found
 
 
-def concluded(run: str, arm: str) -> Select[Any]:
-    """The outcome that counts of every concluded unit of an arm, with its prompt."""
+def concluded(run: str, arm: str, prompt: str | None = None) -> Select[Any]:
+    """The outcome that counts of every concluded unit of an arm, or of one prompt's, with its prompt."""
     counts = and_(*(UNITS.c[name] == OUTCOMES.c[name] for name in (*UNIT, "epoch")))
     its_prompt = (PROMPTS.c.run == OUTCOMES.c.run) & (PROMPTS.c.row == OUTCOMES.c.row)
     statement = select(OUTCOMES, PROMPTS.c.prompt).join(UNITS, counts).join(PROMPTS, its_prompt)
-    return statement.where(OUTCOMES.c.run == run, OUTCOMES.c.arm == arm)
+    statement = statement.where(OUTCOMES.c.run == run, OUTCOMES.c.arm == arm)
+    return statement if prompt is None else statement.where(PROMPTS.c.prompt == prompt)
 
 
 def concluded_unit(row: Row[Any]) -> ConcludedUnit:

@@ -58,7 +58,7 @@ def stops_in_tail(tokens: Tokens, written: Sequence[int], stop: Sequence[str]) -
 
 def completion_of(
     request: ModelRequest, tokens: Tokens, *, written: Sequence[int], finish: Finish, num_prompt_tokens: int,
-    logprobs: Sequence[float] = (), seconds: float = 0.0,
+    num_cached_tokens: int = 0, logprobs: Sequence[float] = (), seconds: float = 0.0,
 ) -> Completion:  # fmt: skip
     """`text` ends before the stop string where one was met; `token_ids` hold all that was drawn, the stop included."""
     text = tokens.text_of(written)
@@ -69,6 +69,7 @@ def completion_of(
         token_ids=tuple(written),
         logprobs=tuple(logprobs),
         num_prompt_tokens=num_prompt_tokens,
+        num_cached_tokens=num_cached_tokens,
         num_new_tokens=len(written),
         seconds=seconds,
     )

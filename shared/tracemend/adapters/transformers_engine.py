@@ -28,12 +28,14 @@ class TransformersEngine:
     def __init__(
         self, folder: Path, *, device: str = "auto", dtype: str = "auto", max_batch: int = 64,
         max_tokens: int | None = None, max_model_len: int | None = None, num_threads: int | None = None,
+        kept_mb: int = 256,
     ) -> None:  # fmt: skip
         """Load the model; blocks until it can serve. Raises `SetupError`.
 
         `device`: `auto` is CUDA where there is one. `dtype`: `auto` is the stored one on CUDA, float32 on a CPU.
         `max_batch`: rows written together. `max_tokens`: rows times columns of the key-value cache at most, by default
-        what fits into memory. `num_threads`: torch threads on a CPU, by default two at most.
+        what fits into memory. `num_threads`: torch threads on a CPU, by default two at most. `kept_mb`: MiB of keys
+        and values of finished responses that are kept for requests that begin as they did; 0 keeps none.
         """
         self.identity = model_folder.identity_of(folder)
         self._inbox = Inbox()
@@ -46,12 +48,15 @@ class TransformersEngine:
             max_len = model_len(model, asked=max_model_len)
             num_columns = cache_tokens(model, asked=max_tokens)
             worker = Worker(
-                model, Tokens(folder), self._inbox, max_batch=max_batch, max_tokens=num_columns, max_model_len=max_len
-            )
+                model, Tokens(folder), self._inbox, max_batch=max_batch, max_tokens=num_columns, max_model_len=max_len,
+                kept_bytes=kept_mb * 2**20,
+            )  # fmt: skip
             return max_len, worker.run
 
         self._thread = EngineThread(load, self._inbox, name="transformers-engine")
-        self.capabilities = Capabilities(token_ids=True, logprobs=True, seeds=True, max_model_len=self._thread.loaded)
+        self.capabilities = Capabilities(
+            token_ids=True, logprobs=True, prefix_cache=kept_mb > 0, seeds=True, max_model_len=self._thread.loaded
+        )
 
     async def complete(self, request: ModelRequest) -> Completion:
         return await self._inbox.complete(request)

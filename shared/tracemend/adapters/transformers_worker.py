@@ -7,11 +7,11 @@ the event loop sees only futures. However the thread ends, no future stays open.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tracemend.adapters.engine_thread import Inbox, Item
+from tracemend.adapters.kept_rows import KeptRows
 from tracemend.adapters.token_requests import completion_of, prepare, stops_in_tail
 from tracemend.adapters.tokens import Tokens
 from tracemend.adapters.transformers_batch import Batch, Row
@@ -19,7 +19,6 @@ from tracemend.kit.errors import Reject, Retry
 from tracemend.kit.ports import Completion, ModelRequest
 from tracemend.records import Finish
 
-_READ_TOKENS = 8192  # prompt tokens, padding included, that one forward reads
 _LEAVE_SHARE = 8  # finished rows leave once they are an eighth of the batch: leaving copies the cache
 _ENTER_SHARE = 4  # waiting rows enter once a quarter of the batch is free: entering stalls the others
 _GROWTH = 32  # columns that an entering row must find room for beyond its prompt
@@ -38,14 +37,14 @@ class Worker:
 
     def __init__(
         self, model: Any, tokens: Tokens, inbox: Inbox, *, max_batch: int, max_tokens: int,
-        max_model_len: int,
+        max_model_len: int, kept_bytes: int,
     ) -> None:  # fmt: skip
         self._tokens = tokens
         self._inbox = inbox
         self._max_batch = max_batch
         self._max_tokens = max_tokens
         self._max_model_len = max_model_len
-        self._batch = Batch(model, pad_id=tokens.pad_id, max_model_len=max_model_len)
+        self._batch = Batch(model, pad_id=tokens.pad_id, max_model_len=max_model_len, kept=KeptRows(kept_bytes))
         self._vocab = int(model.get_input_embeddings().weight.shape[0])
         self._waiting: deque[_Waiting] = deque()
         self._written: dict[int, Item] = {}
@@ -95,7 +94,7 @@ class Worker:
         assert row.finish is not None
         return completion_of(
             request, self._tokens, written=row.written, finish=row.finish, num_prompt_tokens=len(row.prompt),
-            logprobs=row.logprobs, seconds=row.seconds,
+            num_cached_tokens=row.num_cached, logprobs=row.logprobs, seconds=row.seconds,
         )  # fmt: skip
 
     # entering and making room -----------------------------------------------------------------------
@@ -106,7 +105,7 @@ class Worker:
         )
 
     def _enter(self) -> None:
-        """Let waiting requests into the batch, the longest sequences first, as far as rows and memory go."""
+        """Let waiting requests into the batch, as far as rows and memory go."""
         if not self._is_entry_due(len(self._batch.rows)):
             return
         entering: list[Row] = []
@@ -121,8 +120,7 @@ class Worker:
                 self._written[id(row)] = self._waiting[0].item
                 entering.append(row)
             self._waiting.popleft()
-        for chunk in _chunks(sorted(entering, key=lambda row: -row.num_tokens)):
-            self._batch.join(chunk)
+        self._batch.join(entering)
         for row in entering:  # one token was drawn on entry, and it may have been the last
             self._judge(row, self._written[id(row)])
 
@@ -160,14 +158,3 @@ class Worker:
     def _abandon(self) -> None:
         for item in (*self._written.values(), *(waiting.item for waiting in self._waiting)):
             item.fail(Retry("engine_closed"))
-
-
-def _chunks(rows: Sequence[Row]) -> list[list[Row]]:
-    """Rows (longest first) in groups whose padded length stays within what one forward reads."""
-    chunks: list[list[Row]] = []
-    for row in rows:
-        if chunks and (len(chunks[-1]) + 1) * chunks[-1][0].num_tokens <= _READ_TOKENS:
-            chunks[-1].append(row)
-        else:
-            chunks.append([row])
-    return chunks

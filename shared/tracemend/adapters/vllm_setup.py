@@ -20,6 +20,7 @@ from tracemend.kit.errors import Retry, SetupError
 from tracemend.kit.ports import Completion, ModelRequest
 from tracemend.records import Finish
 
+_CPU_BLOCK_TOKENS = 32  # the prefix cache knows whole blocks, and those of 128, its default there, are short traces
 _DEFAULTS = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
 
 
@@ -72,6 +73,7 @@ def _arguments(folder: Path, *, on_cpu: bool, options: VllmOptions) -> dict[str,
         arguments["max_model_len"] = options.max_model_len
     if on_cpu:
         arguments["enforce_eager"] = True
+        arguments["block_size"] = _CPU_BLOCK_TOKENS
         # A seeded request whose prompt is read in parts ends the engine on a CPU: vLLM 0.32 winds its generator back
         # by a CUDA-only call ("CPU Generator does not use offset").
         arguments["enable_chunked_prefill"] = False
@@ -112,6 +114,7 @@ def completion_from(
         raise Retry("engine_aborted")
     return completion_of(
         request, tokens, written=best.token_ids, num_prompt_tokens=num_prompt_tokens, seconds=seconds,
+        num_cached_tokens=output.num_cached_tokens or 0,
         finish=Finish.LENGTH if best.finish_reason == "length" else Finish.STOP, logprobs=_chosen_logprobs(best),
     )  # fmt: skip
 

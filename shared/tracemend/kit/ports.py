@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from tracemend.records import Checkpoint, Cue, Finish, Outcome, Prompt, Sampling, Trajectory, Unit, Verdict
@@ -26,7 +27,8 @@ class Context:
     """Digest of the resolved plan in the store."""
     epoch: int = 0
     unit: Unit | None = None
-    """The unit that a fork or rewrite is accounted to; none for shared base samples."""
+    """The unit that a fork or rewrite is accounted to; none for shared base samples. Beside `siblings` it names the one
+    arm that decides on their group: prompts that were redriven go round once per arm."""
     siblings: tuple[str, ...] = ()
     """Request ids of all K samples of the prompt, in sample order: the judge joins their verdicts into a `Group`.
     Empty for forks, rewrites and evaluation samples, which join nothing."""
@@ -208,6 +210,10 @@ class Ledger(Protocol):
         """Every finished work key and where its result lies, whichever run paid for it; for looking at runs."""
         ...
 
+    async def take_up(self, keys: Sequence[str], *, worker: str) -> tuple[dict[str, Address], dict[str, int]]:
+        """`results`, and `begin` for the keys that have none, in one transaction."""
+        ...
+
     async def begin(self, keys: Sequence[str], *, worker: str) -> dict[str, int]:
         """Count an attempt on each key *before* the work; returns the number of unfinished attempts before this one."""
         ...
@@ -216,11 +222,21 @@ class Ledger(Protocol):
         """A graceful stop or a `Retry`: the attempt did not end in a crash and does not count."""
         ...
 
+    async def forget(self, keys: Sequence[str]) -> None:
+        """These keys are not done: whoever asks for them next does the work again."""
+        ...
+
     async def finish(
-        self, results: Mapping[str, Address], *, run: str, costs: Mapping[str, Cost]
+        self,
+        results: Mapping[str, Address],
+        *,
+        run: str,
+        costs: Mapping[str, Cost],
+        subjects: Mapping[str, str] = MappingProxyType({}),
     ) -> dict[str, Address]:
         """Insert results, first writer wins, and close their attempts, in one transaction; returns the winners'
-        addresses. `costs` (by work key) are added to the run for the keys that this call won."""
+        addresses. `costs` (by work key) are added to the run for the keys that this call won; `subjects` say which
+        prompt a key's work is about, for `about`."""
         ...
 
     # outcomes -------------------------------------------------------------------------------------
@@ -228,7 +244,18 @@ class Ledger(Protocol):
         """Insert outcomes, first writer wins per (unit, epoch)."""
         ...
 
-    def outcomes(self, run: str, *, arm: str | None = None) -> AsyncIterator[ConcludedUnit]: ...
+    def outcomes(
+        self, run: str, *, arm: str | None = None, prompt: str | None = None
+    ) -> AsyncIterator[ConcludedUnit]: ...
+
+    async def reopen(self, run: str, *, arm: str, prompts: Sequence[str]) -> int:
+        """Open the next epoch for all units of `arm` on those of `prompts` of which one has ended: what they ended in
+        stays stored and counts no more. Returns how many units that are."""
+        ...
+
+    async def reopened(self, run: str, *, arms: Sequence[str] | None = None) -> dict[tuple[str, str], int]:
+        """(arm, prompt) to the epoch that its units are open in, where that is not the first."""
+        ...
 
     async def open_prompts(
         self, run: str, *, arms: Sequence[str] | None = None, among: Sequence[str] | None = None
@@ -262,8 +289,14 @@ class Ledger(Protocol):
         """Digests of every blob that any run refers to: packs, phase results and plans; for `gc`."""
         ...
 
-    def addresses(self) -> AsyncIterator[Address]:
-        """Where the records of prompts, refused rows, outcomes and results lie, of all runs; some more than once."""
+    def addresses(self, *, packs: Sequence[str] | None = None) -> AsyncIterator[Address]:
+        """Where the records of prompts, refused rows, outcomes and results lie, of all runs; some more than once. Of
+        `packs` only, where given."""
+        ...
+
+    def about(self, prompt: str) -> AsyncIterator[Address]:
+        """Those of `addresses` that are about a prompt, outcomes of all epochs among them, and results of which it is
+        not known what they are about: an older release did not say."""
         ...
 
     async def repoint(self, moves: Mapping[Address, Address]) -> None:

@@ -21,18 +21,19 @@ ends the pump, and the item is worked again once that is mended.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import structlog
 
+from tracemend.kit.batching import LINGER_S, MAX_BATCH, next_batch
 from tracemend.kit.errors import Reject, Retry, SetupError
 from tracemend.kit.ports import Bus, Cost, Delivery, Ledger, Message
 from tracemend.kit.results import Product, Results
 from tracemend.kit.stage import Produced, Stage
 
-_BATCH = 256
-_LINGER_S = 0.02
 _ALONE_AFTER = 4
 """Unfinished attempts after which an item is worked alone: 256 / 4⁴ = 1."""
 _MAX_ALONE = 3
@@ -55,6 +56,14 @@ class PumpStats:
     num_new_tokens: int = 0
     money: float = 0.0
     dead_reasons: dict[str, int] = field(default_factory=dict)
+
+
+class _Arrival(NamedTuple):
+    """A delivery that waits for intake; those of more urgent topics go first, however late they came."""
+
+    urgency: int
+    number: int
+    delivery: Delivery
 
 
 @dataclass(slots=True)
@@ -90,9 +99,10 @@ class Pump:
         self._results = results
         self._ledger = ledger
         self._worker = worker
+        self._concurrency = concurrency
         self._slots = asyncio.Semaphore(concurrency)
         self._subscription = bus.subscribe(stage.inputs, group=stage.name)
-        self._arrived: asyncio.Queue[Delivery] = asyncio.Queue(maxsize=concurrency)
+        self._arrived: asyncio.PriorityQueue[_Arrival] = asyncio.PriorityQueue(maxsize=concurrency)
         self._finished: asyncio.Queue[_Item] = asyncio.Queue()
         self._obstacles: asyncio.Queue[SetupError] = asyncio.Queue()
         self._working: dict[asyncio.Task[None], _Item] = {}
@@ -115,19 +125,20 @@ class Pump:
     # ---------------------------------------------------------------------------------------- intake
 
     async def _read(self) -> None:
+        urgency = {topic.name: place for place, topic in enumerate(self.stage.inputs)}
+        numbers = itertools.count()
         async for delivery in self._subscription:
-            await self._arrived.put(delivery)
+            await self._arrived.put(_Arrival(urgency[delivery.message.topic.name], next(numbers), delivery))
 
     async def _take_in(self) -> None:
         while True:
-            batch = [await self._arrived.get()]
-            while len(batch) < _BATCH and not self._arrived.empty():
-                batch.append(self._arrived.get_nowait())
-            await self._start([_Item(delivery=d, key=self.stage.key(d.message)) for d in batch])
+            async with self._slots:  # what is taken in while nothing is free goes before what comes and is more urgent
+                pass
+            batch = await next_batch(self._arrived, most=min(MAX_BATCH, self._concurrency - len(self._working)))
+            await self._start([_Item(delivery=a.delivery, key=self.stage.key(a.delivery.message)) for a in batch])
 
     async def _start(self, items: list[_Item]) -> None:
-        keys = [item.key for item in items if item.key is not None]
-        known = await self._results.load(keys) if keys else {}
+        known, crashed = await self._take_up(items)
         fresh: list[_Item] = []
         for item in items:
             if item.key is not None and item.key in known:
@@ -135,7 +146,6 @@ class Pump:
                 self._finished.put_nowait(item)
             else:
                 fresh.append(item)
-        crashed = await self._begin(fresh)
         suspects = [(crashed[i.key], i) for i in fresh if i.key is not None and crashed.get(i.key)]
         await self._withdraw([item for _, item in suspects])  # theirs count from when each is really worked
         marked = {id(item) for _, item in suspects}
@@ -144,6 +154,17 @@ class Pump:
                 await self._launch(item)
         if suspects:
             await self._work_suspects(suspects)
+
+    async def _take_up(self, items: Sequence[_Item]) -> tuple[dict[str, tuple[Product, ...]], dict[str, int]]:
+        """What is known of the items, by work key; for the others an attempt is counted, and how many earlier ones
+        ended in a crash is the second."""
+        keys = [item.key for item in items if item.key is not None]
+        if not keys:
+            return {}, {}
+        self._begun.update(keys)  # first: a stop while the ledger counts must close what it may have counted
+        done, crashed = await self._ledger.take_up(keys, worker=self._worker)
+        self._begun.difference_update(done)
+        return await self._results.read_all(done), crashed
 
     async def _work_suspects(self, suspects: list[tuple[int, _Item]]) -> None:
         """Work items that may crash the process: the most suspect first, in company as small as their history asks."""
@@ -154,7 +175,7 @@ class Pump:
             if attempts >= _ALONE_AFTER + _MAX_ALONE:
                 self._give_up(suspects.pop(0)[1], "crashed_repeatedly")
                 continue
-            company = max(1, _BATCH // 4**attempts)
+            company = max(1, MAX_BATCH // 4**attempts)
             chunk = [pair for pair in suspects if pair[0] == attempts][:company]
             suspects = [pair for pair in suspects if pair not in chunk]
             await self._begin([item for _, item in chunk])
@@ -230,12 +251,7 @@ class Pump:
 
     async def _complete(self) -> None:
         while True:
-            batch = [await self._finished.get()]
-            if self._finished.qsize() < _BATCH:
-                await asyncio.sleep(_LINGER_S)
-            while len(batch) < _BATCH and not self._finished.empty():
-                batch.append(self._finished.get_nowait())
-            await self._settle(batch)
+            await self._settle(await next_batch(self._finished, linger_s=LINGER_S))
 
     async def _settle(self, batch: Sequence[_Item]) -> None:
         """Make a batch durable, then visible, then acknowledged: the order is the guarantee."""
@@ -256,6 +272,7 @@ class Pump:
             {key: item.frame for key, item in by_key.items()},
             run=items[0].message.context.run,
             costs={key: item.cost for key, item in by_key.items() if item.cost is not None},
+            subjects={key: item.message.topic.subject(item.message.record) for key, item in by_key.items()},
         )
         self._begun.difference_update(by_key)
         for item in items:

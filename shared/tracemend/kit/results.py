@@ -12,6 +12,7 @@ import hashlib
 import struct
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import zstandard
@@ -65,11 +66,16 @@ class Results:
         return self._compressor.compress(b"".join(parts))
 
     async def save(
-        self, frames: Mapping[str, bytes], *, run: str, costs: Mapping[str, Cost]
+        self,
+        frames: Mapping[str, bytes],
+        *,
+        run: str,
+        costs: Mapping[str, Cost],
+        subjects: Mapping[str, str] = MappingProxyType({}),
     ) -> dict[str, tuple[Product, ...]]:
         """Make `frames` (work key → frame) durable; the products of earlier writers for the keys that lost to them."""
         addresses = await self._write(frames)
-        winners = await self._ledger.finish(addresses, run=run, costs=costs)
+        winners = await self._ledger.finish(addresses, run=run, costs=costs, subjects=subjects)
         return {key: await self.read(winner) for key, winner in winners.items() if winner != addresses[key]}
 
     async def done(self, keys: Sequence[str]) -> set[str]:
@@ -78,8 +84,7 @@ class Results:
 
     async def load(self, keys: Sequence[str]) -> dict[str, tuple[Product, ...]]:
         """What the finished ones among `keys` produced."""
-        addresses = await self._ledger.results(keys)
-        return {key: await self.read(address) for key, address in addresses.items()}
+        return await self.read_all(await self._ledger.results(keys))
 
     async def records(self, keys: Sequence[str]) -> dict[str, tuple[Any, ...]]:
         """`load` without the topics."""
@@ -99,6 +104,10 @@ class Results:
             offset += len(frame)
             self._remember(digest, frame)
         return addresses
+
+    async def read_all(self, addresses: Mapping[str, Address]) -> dict[str, tuple[Product, ...]]:
+        """What lies at each of `addresses`, by key."""
+        return {key: await self.read(address) for key, address in addresses.items()}
 
     async def read(self, address: Address) -> tuple[Product, ...]:
         """The products in the frame at `address`; `CorruptResult` if its bytes have changed."""

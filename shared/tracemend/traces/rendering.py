@@ -6,6 +6,7 @@ They are only ever used for prompts: several strip the reasoning from assistant 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,9 +40,12 @@ class Template:
 
     def prompt(self, user: str, system: str = "", *, thinks: bool) -> str:
         """The prompt up to where the model writes; `thinks` switches the thinking of hybrid models."""
-        messages = [{"role": "user", "content": user}]
-        if system:
-            messages.insert(0, {"role": "system", "content": system})
+        turns = [("user", user)]
+        return self.conversation([("system", system), *turns] if system else turns, thinks=thinks)
+
+    def conversation(self, turns: Sequence[tuple[str, str]], *, thinks: bool) -> str:
+        """`prompt` for a conversation of (role, words) turns."""
+        messages = [{"role": role, "content": words} for role, words in turns]
         return self._render(messages, generation=True, thinks=thinks)
 
     def generation_tail(self, *, thinks: bool) -> str:

@@ -111,6 +111,18 @@ def cut_before(step: Step) -> int:
     return step.tokens.start
 
 
+def cut_at(char: int, offsets: Sequence[Span]) -> int:
+    """The largest number of tokens that hold nothing from char `char` on, and no character in part.
+
+    It is `cut_before` of the step that begins at `char`, or fewer where the last character before it lies in a token
+    that reaches beyond `char`: bytes of half a character would be kept.
+    """
+    num_kept = bisect_right(offsets, char, key=_end)
+    while 0 < num_kept < len(offsets) and offsets[num_kept].start < offsets[num_kept - 1].end:
+        num_kept -= 1
+    return num_kept
+
+
 def _num_common(piece: str, text: str, first: int) -> int:
     """How many leading chars of `piece` stand in `text` at `first`."""
     if text.startswith(piece, first):

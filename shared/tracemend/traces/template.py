@@ -21,7 +21,7 @@ from tracemend.traces.encoding import GuardedEncoder, mark_for
 from tracemend.traces.formats import ReasoningFormat, get_format
 from tracemend.traces.loading import end_tokens, load_tokenizer
 from tracemend.traces.rendering import Template, check_format, detect_format
-from tracemend.traces.spans import steps_of, token_char_offsets, tokens_covering
+from tracemend.traces.spans import cut_at, steps_of, token_char_offsets, tokens_covering
 from tracemend.traces.split import SplitText, split_text
 
 
@@ -81,13 +81,20 @@ class ChatTemplate:
 
     def prompt_tokens(self, prompt: Text, *, system: str = "") -> tuple[int, ...]:
         """Ids that the model continues with its response; they end with the opening tag if the format says so."""
-        user = prompt.reveal()
-        instructions = system.reveal() if isinstance(system, Text) else system
-        if not any(self._encoder.is_hostile(words) for words in (user, instructions)):
-            return tuple(self._encoder.encode(self._prompt_text(user, instructions)))
-        mark = mark_for(user, instructions)
-        rendered = self._prompt_text(self._encoder.disarm(user, mark), self._encoder.disarm(instructions, mark))
-        return tuple(self._encoder.encode_marked(rendered, mark))
+        turns = [("user", prompt)]
+        return self.conversation_tokens([("system", Text(system)), *turns] if system else turns)
+
+    def conversation_tokens(self, turns: Sequence[tuple[str, Text]]) -> tuple[int, ...]:
+        """Ids that the model continues with its response to a conversation of (role, words) turns.
+
+        Raises `SetupError` where the model's template does not render these roles in this order.
+        """
+        words = [str.__str__(text) for _, text in turns]
+        if not any(self._encoder.is_hostile(text) for text in words):
+            return tuple(self._encoder.encode(self._prompt_text([(role, str.__str__(text)) for role, text in turns])))
+        mark = mark_for(*words)
+        disarmed = [(role, self._encoder.disarm(str.__str__(text), mark)) for role, text in turns]
+        return tuple(self._encoder.encode_marked(self._prompt_text(disarmed), mark))
 
     def special_tokens_in(self, text: str) -> list[str]:
         """The control tokens that `text` spells, in order, repeats included; none of them survives encoding."""
@@ -118,6 +125,15 @@ class ChatTemplate:
         marked = (self._encoder.disarm(p.reveal(), mark) if isinstance(p, Text) else p for p in parts)
         return (*self._encoder.encode_marked("".join(marked), mark), self._end_id)
 
+    def plain_tokens(self, text: Text) -> tuple[int, ...]:
+        """Ids of words that are put into a response; control tokens that they spell stay words."""
+        return tuple(self._encoder.encode_plain(text.reveal()))
+
+    def closing_tokens(self, answer: Text) -> tuple[int, ...]:
+        """Ids that end an open reasoning and give `answer`, the end token included."""
+        close = self._encoder.encode(f"\n{self.format.close_tag}\n\n") if self.format.has_reasoning else []
+        return (*close, *self._encoder.encode_plain(answer.reveal()), self._end_id)
+
     def render_training(
         self, prompt: Text, reasoning: Text, answer: Text, *, system: str = ""
     ) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -144,14 +160,22 @@ class ChatTemplate:
         reasoning = text[parts.reasoning.start : parts.reasoning.end]
         return steps_of(reasoning, token_ids[: len(offsets)], offsets, first_char=parts.reasoning.start)
 
+    def cut_at(self, token_ids: Sequence[int], *, reasoning: Text, char: int) -> int:
+        """How many ids of a response to keep so that nothing from char `char` of its reasoning on is kept, and no
+        character in part; -1 where the ids do not spell `reasoning`."""
+        text, offsets, parts = self._read(token_ids)
+        if text[parts.reasoning.start : parts.reasoning.end] != reasoning.reveal():
+            return -1
+        return cut_at(parts.reasoning.start + char, offsets)
+
     def decode(self, token_ids: Sequence[int]) -> Text:
         """The text of `token_ids`, control tokens included."""
         return Text(self._encoder.decode(token_ids))
 
     # ----------------------------------------------------------------------------------------------
 
-    def _prompt_text(self, user: str, system: str) -> str:
-        rendered = self._template.prompt(user, system, thinks=self.format.has_reasoning)
+    def _prompt_text(self, turns: Sequence[tuple[str, str]]) -> str:
+        rendered = self._template.conversation(turns, thinks=self.format.has_reasoning)
         if self.format.opens_in_prompt and not self._template_opens:
             return f"{rendered}{self.format.open_tag}\n"
         return rendered

@@ -78,6 +78,42 @@ async def test_a_continuation_draws_the_tail_of_the_whole_even_warm(folder: Path
     assert (await complete(folder, [forked]))[0].token_ids == whole.token_ids[9:]
 
 
+@pytest.mark.parametrize("max_batch", [3, 64])
+async def test_forks_draw_the_same_tokens_whether_or_not_their_beginnings_are_kept(
+    folder: Path, max_batch: int
+) -> None:
+    """Rows end at different times, stay for some steps and are read from then on: whatever is kept is what was
+    written."""
+    kept, fresh = [await fork(folder, max_batch=max_batch, kept_mb=mb) for mb in (8, 0)]
+    assert [c.token_ids for c in kept] == [c.token_ids for c in fresh]
+    for one, other in zip(kept, fresh, strict=True):
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-4)
+    assert sum(c.num_cached_tokens for c in kept) > 0.7 * sum(c.num_prompt_tokens for c in kept)
+    assert all(c.num_cached_tokens <= c.num_prompt_tokens for c in kept)
+
+
+async def fork(folder: Path, **options: Any) -> list[Completion]:
+    """Forks of `requests`, each from two places with tokens of its own behind the cut, and forks of those."""
+    model = open_model(f"transformers:{folder}", options={"num_threads": 1} | options)
+    asked, done = requests(), list[Completion]()
+    for round_ in range(3):
+        done += (written := list(await asyncio.gather(*map(model.complete, asked))))
+        asked = [
+            replace(request, prompt_tokens=(*request.prompt_tokens, *one.token_ids[:cut], 30 + round_), seed=cut)
+            for request, one in zip(asked, written, strict=True)
+            for cut in ({len(one.token_ids) // 2, len(one.token_ids)} if len(done) < 100 else {3})
+        ]
+    await model.aclose()
+    return done[40:]
+
+
+async def test_requests_that_come_together_with_one_prompt_read_it_once(folder: Path) -> None:
+    prompt = tuple(range(20, 60))
+    asked = [ModelRequest(prompt_tokens=prompt, sampling=WARM, seed=seed) for seed in range(6)]
+    done = await complete(folder, asked, kept_mb=0)
+    assert sorted(c.num_cached_tokens for c in done) == [0] + [len(prompt)] * 5
+
+
 async def test_the_end_token_stops_a_row_and_stays_in_its_ids_but_not_in_its_text(folder: Path) -> None:
     hot = [replace(r, sampling=Sampling(temperature=3.0, top_p=1.0, max_new_tokens=200)) for r in requests(60)]
     ended = [c for c in await complete(folder, hot) if c.finish is Finish.STOP]
@@ -103,8 +139,12 @@ async def test_sliding_window_attention_equals_transformers_own(tmp_path: Path) 
     model.save_pretrained(tmp_path)
     (tmp_path / "generation_config.json").write_text("{}")
     prompts = [tuple(range(20, 24 + 7 * i)) for i in range(5)]
+    prompts += [(*prompts[4][:20], *range(90, 96)), (*prompts[4], 99)]  # these begin as one that was written
     asked = [ModelRequest(prompt_tokens=p, sampling=Sampling(temperature=0.0, max_new_tokens=20)) for p in prompts]
-    for prompt, completion in zip(prompts, await complete(tmp_path, asked), strict=True):
+    done = await complete(tmp_path, asked, max_batch=5)
+    num_read = len(prompts[5]) - 20  # as many for the other one, which is read beside it
+    assert [c.num_cached_tokens for c in done[5:]] == [20, len(prompts[6]) - num_read]
+    for prompt, completion in zip(prompts, done, strict=True):
         ids = list(prompt)
         for _ in range(completion.num_new_tokens):
             ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))

@@ -308,6 +308,37 @@ async def test_slow_items_do_not_hold_back_finished_ones(tmp_path: Path) -> None
     assert "SLOW" in bench.heard
 
 
+async def test_continuations_go_before_fresh_requests_that_came_first(tmp_path: Path) -> None:
+    """A fork waits for what is in the works, not for what waits as it does: else forks would end a run's tail."""
+    concurrency, num_fresh = 8, 60
+    order: list[str] = []
+    gate, is_full = asyncio.Event(), asyncio.Event()
+
+    class Slow(Shout):
+        async def work(self, message: Message) -> Produced:
+            order.append(message.record.prompt.text.reveal())
+            if len(order) == concurrency:
+                is_full.set()
+            await gate.wait()
+            return await Shout.work(self, message)
+
+    bench = Bench(tmp_path)
+    pump = bench.pump(Slow(), concurrency=concurrency)
+    async with running(bench, pump):
+        await bench.ledger.open_run("r", plan="p")
+        await bench.bus.publish([message(f"fresh-{number}") for number in range(num_fresh)])
+        async with asyncio.timeout(20):
+            await is_full.wait()
+            await asyncio.sleep(0.05)  # until everything that may be read ahead has been
+            fork = Message(topic=CONTINUATIONS, record=request("fork"), context=Context(run="r"))
+            await bench.bus.publish([fork])
+            gate.set()
+            await bench.bus.drained()
+    assert len(order) == num_fresh + 1
+    in_the_works = 2 * concurrency  # what is worked, and what was taken in as the first of it ended
+    assert order.index("fork") <= in_the_works
+
+
 async def test_what_the_user_must_change_stops_the_pump_and_ends_no_item(tmp_path: Path) -> None:
     """A refused API key must not be remembered as the result of everything that was asked with it."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 TAGS = ("<think>", "</think>")
@@ -41,6 +41,13 @@ QWEN3 = (
 )
 QWEN3_CONTROLS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 
+# How Llama 3 and Qwen cut text into words: a line break joins the punctuation before it, a space the word behind it.
+_WORD_PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|NUMBER| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+LLAMA3_WORDS = _WORD_PATTERN.replace("NUMBER", r"\p{N}{1,3}")
+QWEN_WORDS = _WORD_PATTERN.replace("NUMBER", r"\p{N}")
+
 # Llama 3's: contents are trimmed and today's date is printed.
 LLAMA = (
     r"{{ bos_token + '<|start_header_id|>system<|end_header_id|>\n\nToday: ' + strftime_now('%d %b %Y') }}"
@@ -65,16 +72,23 @@ def byte_level(
     tags: Sequence[str] = TAGS,
     eos: str | None = None,
     normalizer: Any = None,
+    words: str = "",
+    corpus: str = CORPUS,
 ) -> PreTrainedTokenizerFast:
-    """Byte-level BPE with `controls` as special tokens and `tags` as ordinary added ones, as in R1 and Qwen3."""
+    """Byte-level BPE with `controls` as special tokens and `tags` as ordinary added ones, as in R1 and Qwen3. `words`
+    is the pattern that a family cuts text into words by; GPT-2's where it is not given."""
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if words:
+        split = pre_tokenizers.Split(Regex(words), behavior="isolated")
+        as_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        core.pre_tokenizer = pre_tokenizers.Sequence([split, as_bytes])
     core.decoder = decoders.ByteLevel()
     if normalizer is not None:
         core.normalizer = normalizer
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     core.train_from_iterator(
-        [CORPUS], trainers.BpeTrainer(vocab_size=420, initial_alphabet=alphabet, show_progress=False)
+        [corpus], trainers.BpeTrainer(vocab_size=420, initial_alphabet=alphabet, show_progress=False)
     )
     core.add_special_tokens([AddedToken(control, special=True, normalized=False) for control in controls])
     core.add_tokens([AddedToken(tag, special=False, normalized=normalizer is not None) for tag in tags])
