@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 
 from tracemend.redaction import Text
 
@@ -20,10 +21,9 @@ _BRACKET = re.compile(r"([\[［])(?=/?[A-Z_]+[\]］])")
 _JSON_ESCAPES = {"<": "\\u003c", "＜": "\\uff1c", "﹤": "\\ufe64", "[": "\\u005b", "［": "\\uff3b"}
 
 
-def as_json(**fields: Text | str | None) -> str:
+def as_json(**fields: Text | str | Mapping[str, str] | None) -> str:
     """One JSON object on one line, without any character that a control token could begin with inside its strings."""
-    plain = {name: None if value is None else _encodable(value) for name, value in fields.items()}
-    line = json.dumps(plain, ensure_ascii=False)
+    line = json.dumps({name: _plain(value) for name, value in fields.items()}, ensure_ascii=False)
     for character, escape in _JSON_ESCAPES.items():
         line = line.replace(character, escape)
     return line
@@ -48,6 +48,12 @@ def clipped(text: Text | str, max_chars: int) -> str:
         return plain
     half = max_chars // 2
     return f"{plain[:half]}\n[… {len(plain) - 2 * half} characters left out …]\n{plain[-half:]}"
+
+
+def _plain(value: Text | str | Mapping[str, str] | None) -> str | dict[str, str] | None:
+    if isinstance(value, Mapping):
+        return {key: _encodable(text) for key, text in value.items()}
+    return None if value is None else _encodable(value)
 
 
 def _encodable(text: Text | str) -> str:

@@ -62,7 +62,7 @@ def read_labels(
     if unknown := sorted(names.keys() - {*_REQUIRED, *_OPTIONAL}):
         raise SetupError(f"columns maps {', '.join(unknown)}; it may map {', '.join((*_REQUIRED, *_OPTIONAL))}")
     meanings = LABELS if labels is None else {word.strip().lower(): Value(value) for word, value in labels.items()}
-    rows = [_row(fields, where, names, meanings, category) for where, fields in _records(path)]
+    rows = [_row(fields, where, names, meanings, category) for where, fields in rows_of(path)]
     if not rows:
         raise SetupError(f"{path} holds no labelled rows")
     return rows
@@ -83,7 +83,7 @@ def _row(
         # A label column may hold free text; a long one is not repeated.
         shown = f"'{word}'" if len(word) <= 40 else f"of {len(word)} characters"
         raise SetupError(f"{where}: unknown label {shown}; known: {', '.join(sorted(meanings))}; map it with `labels`")
-    texts = {name: _text(fields.get(column), where, column) for name, column in names.items() if name != "label"}
+    texts = {name: text_of(fields.get(column), where, column) for name, column in names.items() if name != "label"}
     return LabelledRow(
         prompt=Prompt(
             id=make_id("prompt", texts["prompt"]),
@@ -97,13 +97,15 @@ def _row(
     )
 
 
-def _text(value: Any, where: str, column: str) -> Text:
+def text_of(value: Any, where: str, column: str) -> Text:
+    """A cell's text, empty for none; `SetupError` for what is no text."""
     if value is not None and not isinstance(value, str):
         raise SetupError(f"{where}: column {column} holds a {type(value).__name__}, not a text")
     return Text(value or "")
 
 
-def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def rows_of(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(`FILE:LINE`, fields) of every row of a `.jsonl` or `.csv` file; `SetupError` where it cannot be read."""
     readers = {".csv": _csv_records, ".jsonl": _json_records}
     reader = readers.get(path.suffix.lower())
     if reader is None:

@@ -63,7 +63,7 @@ class ModelJudge:
     def _opinion(self, question: Question, completion: Completion) -> Opinion:
         if completion.finish in (Finish.FILTERED, Finish.DEAD):
             return Opinion(value=Value.UNKNOWN, labels=("judge_filtered",))
-        reply = _without_reasoning(completion)
+        reply = without_reasoning(completion)
         opinion = unparsed() if reply is None else self.read(question, reply)
         if completion.finish is Finish.LENGTH and opinion.value is Value.SAFE:
             return replace(opinion, value=Value.UNKNOWN, labels=(*opinion.labels, "judge_cut_off"))
@@ -75,8 +75,8 @@ def unparsed() -> Opinion:
     return Opinion(value=Value.UNKNOWN, labels=("unparsed",))
 
 
-def _without_reasoning(completion: Completion) -> str | None:
-    """The judge's reply after its own thinking; None where it thought to the end."""
+def without_reasoning(completion: Completion) -> str | None:
+    """A model's reply after its own thinking; None where it thought to the end."""
     text = completion.text.reveal()
     if completion.reasoning is not None:
         return text

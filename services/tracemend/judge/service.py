@@ -2,23 +2,37 @@
 
 Called by `stage` and `servicer`, and as the `Grader` port by whoever needs a judge in its own process. Invariants:
 text that is empty, cut off, withheld or refused by the judge is never `SAFE` by default, and every part that could not
-be judged says why in its labels.
+be judged says why in its labels. What was mended is judged by the verifier. Where a run has a detector, the verdict
+says where a reasoning that is not safe turns, and whether a fork still does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
-from tracemend.judge.building import BuiltJudge, build_judge
+from tracemend.judge.building import BuiltJudge, build_detector, build_judge
 from tracemend.judge.concurrently import all_of
+from tracemend.judge.cues import Finding
+from tracemend.judge.finding import Detector, Locator
 from tracemend.judge.opinions import Opinion, Question, says_nothing
-from tracemend.judge.settings import JudgeSettings
+from tracemend.judge.settings import AnswerJudge, HarmJudge, JudgeSettings
 from tracemend.kit.errors import Reject, SetupError
 from tracemend.kit.ids import digest_of, make_id
 from tracemend.kit.ports import Cost, TextModel
-from tracemend.records import Axis, Category, Finish, Judgement, Parse, Part, Prompt, Trajectory, Value, Verdict
+from tracemend.records import (
+    Axis,
+    Category,
+    Finish,
+    Judgement,
+    Parse,
+    Part,
+    Prompt,
+    Trajectory,
+    Value,
+    Verdict,
+)
 from tracemend.redaction import Text
 
 _AXES = {
@@ -54,59 +68,89 @@ class _Panelist:
 class JudgeService:
     """Implements the `Grader` port over the judges of one run."""
 
-    def __init__(self, panel: Mapping[Axis, _Panelist]) -> None:
+    def __init__(
+        self, panel: Mapping[Axis, _Panelist], *, verifier: _Panelist | None = None, detector: Detector | None = None
+    ) -> None:
         self._panel = dict(panel)
+        self._verifier = verifier
+        self.detector = detector
+        """The run's `CueFinder`, where it has one."""
 
     @classmethod
-    def build(cls, settings: JudgeSettings, models: Mapping[str, TextModel]) -> Self:
-        """The judges that `settings` name; `models` maps the run file's model names to open engines."""
-        panel = {}
-        for axis in Axis:
-            choice = settings.choice(axis)
-            judge = build_judge(choice, models)
-            _check_axis(choice.name, judge, axis)
-            parts = sorted({part.value for part in choice.parts})
-            name, digest = judge.identity.rsplit(":", 1)
-            identity = f"{name}:{digest_of([digest, parts, settings.revision])[:16]}"
-            panel[axis] = _Panelist(judge=judge, parts=frozenset(choice.parts), identity=identity)
-        return cls(panel)
+    def build(cls, settings: JudgeSettings, models: Mapping[str, TextModel], *, locator: Locator | None = None) -> Self:
+        """The judges that `settings` name; `models` maps the run file's model names to open engines. Without a
+        `locator`, cues have no token position."""
+        panel = {axis: _panelist(settings.choice(axis), axis, settings.revision, models) for axis in Axis}
+        verifier = detector = None
+        if settings.verifier is not None:
+            verifier = _panelist(settings.verifier, Axis.HARM, settings.revision, models)
+        if settings.detector is not None:
+            detector = Detector(build_detector(settings.detector, models), locator=locator)
+        return cls(panel, verifier=verifier, detector=detector)
 
     @property
     def identity(self) -> dict[str, str]:
-        """Axis to the identity of its judge: plug-in and digest of options, wording, models and judged parts."""
-        return {axis.value: panelist.identity for axis, panelist in self._panel.items()}
+        """Axis to the identity of its judge: plug-in and digest of options, wording, models and judged parts. Where the
+        run has them, `detector` and `verifier` to theirs."""
+        roles = {axis.value: panelist.identity for axis, panelist in self._panel.items()}
+        if self.detector is not None:
+            roles["detector"] = self.detector.identity
+        if self._verifier is not None:
+            roles["verifier"] = self._verifier.identity
+        return roles
 
-    def work_key(self, trajectory: str, prompt: Prompt) -> str:
-        """The work key of judging the trajectory with this id: it depends on the judge of its own axis alone."""
-        return make_id("judge", *self._causes(trajectory, prompt))
+    def work_key(self, trajectory: str, prompt: Prompt, *, mended: bool = False) -> str:
+        """The work key of judging the trajectory with this id: it depends on who judges it alone."""
+        return make_id("judge", *self._causes(trajectory, prompt, mended=mended))
+
+    def key_of(self, trajectory: Trajectory) -> str:
+        """The work key of judging `trajectory`."""
+        return self.work_key(trajectory.id, trajectory.prompt, mended=is_mended(trajectory))
 
     async def grade(self, trajectory: Trajectory) -> Verdict:
         """The verdict on `trajectory`. Raises `Retry` where a judge's model asks for patience."""
         return (await self.judge(trajectory)).verdict
 
     async def judge(self, trajectory: Trajectory) -> Graded:
-        """The verdict on `trajectory`, with what the judges spent on it."""
-        panelist = self._panel[axis_of(trajectory.prompt.category)]
+        """The verdict on `trajectory`, with what the judges and the detector spent on it."""
+        panelist = self._panelist_of(trajectory.prompt, mended=is_mended(trajectory))
         opinions = await all_of(self._opinion(panelist, trajectory, part) for part in Part)
-        return Graded(verdict=self._verdict(trajectory, opinions), cost=_total(opinions))
+        verdict = self._verdict(trajectory, opinions)
+        detector = self._detector_for(verdict)
+        if detector is None:
+            return Graded(verdict=verdict, cost=_total(opinions))
+        found = await detector.find_in(trajectory)
+        return Graded(verdict=replace(verdict, cue=found.cue), cost=_total([*opinions, found.finding]))
 
     def undecided(self, trajectory: Trajectory, *labels: str) -> Verdict:
         """A verdict that is unknown in every part, for work that was given up."""
-        return self._verdict(trajectory, [_unknown(*labels)] * len(Part))
+        verdict = self._verdict(trajectory, [_unknown(*labels)] * len(Part))
+        detector = self._detector_for(verdict)
+        return verdict if detector is None else replace(verdict, cue=detector.unknown(*labels))
 
-    def _causes(self, trajectory: str, prompt: Prompt) -> tuple[str, ...]:
+    def _detector_for(self, verdict: Verdict) -> Detector | None:
+        """The detector, where it is to look at what `verdict` is on: a reasoning that may be harmful, or a fork."""
+        asks = verdict.reasoning.value is not Value.SAFE or _is_fork(verdict.trajectory)
+        return self.detector if asks and verdict.axis is Axis.HARM else None
+
+    def _panelist_of(self, prompt: Prompt, *, mended: bool) -> _Panelist:
         axis = axis_of(prompt.category)
-        # A prompt's id covers its text alone: two runs may give one text two references.
+        return self._verifier if mended and self._verifier and axis is Axis.HARM else self._panel[axis]
+
+    def _causes(self, trajectory: str, prompt: Prompt, *, mended: bool) -> tuple[str, ...]:
+        axis = axis_of(prompt.category)
+        # Not every prompt's id covers its reference: those of label files do not.
         reference = digest_of(prompt.reference) if axis is Axis.CORRECTNESS else ""
-        return (trajectory, axis.value, self._panel[axis].identity, reference)
+        detector = (self.detector.identity,) if self.detector and axis is Axis.HARM else ()
+        return (trajectory, axis.value, self._panelist_of(prompt, mended=mended).identity, reference, *detector)
 
     def _verdict(self, trajectory: Trajectory, opinions: Iterable[Opinion]) -> Verdict:
-        axis = axis_of(trajectory.prompt.category)
-        who = self._panel[axis].identity
+        mended = is_mended(trajectory)
+        who = self._panelist_of(trajectory.prompt, mended=mended).identity
         judgements = {part: _judgement(part, opinion, who) for part, opinion in zip(Part, opinions, strict=True)}
         return Verdict(
-            id=make_id("verdict", *self._causes(trajectory.id, trajectory.prompt)),
-            axis=axis,
+            id=make_id("verdict", *self._causes(trajectory.id, trajectory.prompt, mended=mended)),
+            axis=axis_of(trajectory.prompt.category),
             trajectory=trajectory,
             reasoning=judgements[Part.REASONING],
             answer=judgements[Part.ANSWER],
@@ -136,6 +180,16 @@ class JudgeService:
         except Reject as error:
             return _unknown(error.reason)
         return _guarded(opinion, trajectory, part)
+
+
+def is_mended(trajectory: Trajectory) -> bool:
+    """Whether it was made from another trajectory, by a fork or a rewrite; what a guard kept clean while it was first
+    written was not."""
+    return trajectory.intervention is not None and bool(trajectory.parent)
+
+
+def _is_fork(trajectory: Trajectory) -> bool:
+    return trajectory.intervention is not None and trajectory.intervention.kind == "trigger"
 
 
 def _guarded(opinion: Opinion, trajectory: Trajectory, part: Part) -> Opinion:
@@ -170,6 +224,15 @@ def is_part_finished(trajectory: Trajectory, part: Part) -> bool:
     return trajectory.is_finished
 
 
+def _panelist(choice: HarmJudge | AnswerJudge, axis: Axis, revision: int, models: Mapping[str, TextModel]) -> _Panelist:
+    judge = build_judge(choice, models)
+    _check_axis(choice.name, judge, axis)
+    parts = sorted({part.value for part in choice.parts})
+    name, digest = judge.identity.rsplit(":", 1)
+    identity = f"{name}:{digest_of([digest, parts, revision])[:16]}"
+    return _Panelist(judge=judge, parts=frozenset(choice.parts), identity=identity)
+
+
 def _check_axis(name: str, judge: BuiltJudge, axis: Axis) -> None:
     spoken: frozenset[Axis] = getattr(judge.ask, "axes", frozenset(Axis))
     if axis not in spoken:
@@ -202,13 +265,12 @@ def _judgement(part: Part, opinion: Opinion, who: str) -> Judgement:
     )
 
 
-def _total(opinions: Iterable[Opinion]) -> Cost:
-    spent = list(opinions)
+def _total(answers: Sequence[Opinion | Finding]) -> Cost:
     return Cost(
         stage="judge",
         num_items=1,
-        num_prompt_tokens=sum(opinion.num_prompt_tokens for opinion in spent),
-        num_new_tokens=sum(opinion.num_new_tokens for opinion in spent),
-        seconds=sum(opinion.seconds for opinion in spent),
-        money=sum(opinion.money for opinion in spent),
+        num_prompt_tokens=sum(answer.num_prompt_tokens for answer in answers),
+        num_new_tokens=sum(answer.num_new_tokens for answer in answers),
+        seconds=sum(answer.seconds for answer in answers),
+        money=sum(answer.money for answer in answers),
     )

@@ -47,7 +47,7 @@ class JudgeStage:
 
     def key(self, message: Message) -> str | None:
         trajectory: Trajectory = message.record
-        return self._service.work_key(trajectory.id, trajectory.prompt)
+        return self._service.key_of(trajectory)
 
     async def work(self, message: Message) -> Produced:
         graded = await self._service.judge(message.record)

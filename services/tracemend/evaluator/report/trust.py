@@ -5,6 +5,7 @@ Warnings are made of facts of the run only, ordered with the gravest first.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +21,7 @@ _NOTABLE = 0.02
 _ROUNDING = 0.02
 """Shares of rows this close together are the same share of different numbers."""
 _HARM = ("harm_reasoning", "harm_answer")
+_ROLES = {"harm": "judge of harm", "verifier": "verifier", "detector": "detector"}
 
 
 def build_trust(facts: ReportInput) -> dict[str, Any]:
@@ -130,12 +132,53 @@ def _warnings(facts: ReportInput) -> Iterator[tuple[str, str]]:
                 "the data flatters every arm that trained on it."
             ),
         )
+    yield from _shared_roles(facts)
     bare = [axis for axis in facts.judges if axis not in facts.calibration]
     if bare:
         yield "uncalibrated", f"No judge error is known for {_listed(bare)}: these judges were not calibrated here."
     yield from _comparability(facts)
     yield from _samples(facts)
     yield from _lost_units(facts)
+
+
+def _shared_roles(facts: ReportInput) -> Iterator[tuple[str, str]]:
+    """Roles that one judge or one model fills twice, in a run that finds cues or verifies what was mended."""
+    if not {"detector", "verifier"} & facts.judges.keys():
+        return
+    harm = facts.judges.get("harm")
+    is_one_judge = facts.judges.get("verifier", harm) == harm
+    if is_one_judge:
+        yield (
+            "same_verifier",
+            (
+                f"The judge of harm is also the verifier ({harm}): what it wrongly accepts as mended, it also "
+                "measures as safe. Name another judge as `judge.verifier`."
+            ),
+        )
+    asked = {role: _engines(facts, role) for role in _ROLES if role in facts.judges}
+    for first, second in itertools.combinations(asked, 2):
+        if is_one_judge and {first, second} == {"harm", "verifier"}:
+            continue
+        for engine in sorted(asked[first] & asked[second]):
+            yield (
+                "same_model",
+                (
+                    f"The {_ROLES[first]} and the {_ROLES[second]} ask the same model ({engine}): where it errs, both "
+                    "err alike, and neither checks the other."
+                ),
+            )
+
+
+def _engines(facts: ReportInput, role: str) -> set[str]:
+    """The models behind a role, by their engines without the address: one model may be served in two places."""
+    choices = [facts.plan.get("judge", {}).get(role) or {}]
+    names: set[str] = set()
+    while choices:
+        choice = choices.pop()
+        names |= {*choice.get("models", ()), *filter(None, [choice.get("model")])}
+        choices += choice.get("members", ())
+    engines = {facts.plan.get("models", {}).get(name, {}).get("engine", name) for name in names}
+    return {engine.rsplit("@", 1)[0] if engine.startswith("openai:") else engine for engine in engines}
 
 
 def _comparability(facts: ReportInput) -> Iterator[tuple[str, str]]:
