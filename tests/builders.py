@@ -9,6 +9,7 @@ from tracemend.kit.ids import make_id, trajectory_id
 from tracemend.records import (
     Axis,
     Category,
+    Cue,
     Finish,
     Group,
     Intervention,
@@ -16,6 +17,7 @@ from tracemend.records import (
     Parse,
     Part,
     Prompt,
+    Span,
     Trajectory,
     Value,
     Verdict,
@@ -61,6 +63,7 @@ def verdict(
     reasoning: Value | None = None,
     answer: Value | None = None,
     score: float = -1.0,
+    cue: Cue | None = None,
 ) -> Verdict:
     """`value` on every part, unless a part has its own; the axis follows from the prompt's category."""
     of = of or trajectory()
@@ -75,6 +78,45 @@ def verdict(
         reasoning=judgements[Part.REASONING],
         answer=judgements[Part.ANSWER],
         whole=judgements[Part.WHOLE],
+        cue=cue,
+    )
+
+
+def cue_at(step: int, token: int = -1) -> Cue:
+    """What a detector says: `step` 0 is none and -1 is unknown; `token` is the cut before the step."""
+    return Cue(detector="exact_cue:0", step=step, num_steps=9, char=10 * step if step > 0 else -1, token=token)
+
+
+def with_ids(of: Prompt | None = None, *, num_tokens: int = 20, **fields: Any) -> Trajectory:
+    """A trajectory with token ids, of which the first opens the reasoning."""
+    ids = tuple(range(100, 100 + num_tokens))
+    spans = {"reasoning_tokens": Span(start=1, end=num_tokens - 4)}
+    return trajectory(of, token_ids=ids, num_new_tokens=num_tokens, **{**spans, **fields})
+
+
+def forked(
+    parent: Verdict, *, cut: int = 6, num_trigger: int = 3, num_new: int = 8, variant: str = "", **fields: Any
+) -> Trajectory:
+    """What the target went on with after `cut` ids of the parent's and a trigger of `num_trigger` ids."""
+    old = parent.trajectory
+    step = Intervention(
+        kind="trigger",
+        strategy="intervene",
+        cut_token=cut,
+        attempt=old.round + 1,
+        variant=variant,
+        payload=Text("no ."),
+    )
+    ids = old.token_ids[:cut] + tuple(range(900, 900 + num_trigger)) + tuple(range(500, 500 + num_new))
+    defaults = {"token_ids": ids, "num_new_tokens": num_new, "reasoning_tokens": Span(start=1, end=len(ids) - 3)}
+    return trajectory(
+        old.prompt,
+        sample=old.sample,
+        request=make_id("fork", old.id, cut, variant),
+        parent=old.id,
+        round=old.round + 1,
+        intervention=step,
+        **{**defaults, **fields},
     )
 
 

@@ -1,8 +1,7 @@
-"""What a decision can be: the unit ends, or a strong model is asked.
+"""What a decision can be: the unit ends, a strong model is asked, or the target goes on from a cut.
 
 Strategies return actions and the stage carries them out. An action is plain data, so deciding stays pure and a table of
-decisions can be tested without a bus. Further kinds (a fork that the generator continues) are further dataclasses of
-the union `Action`.
+decisions can be tested without a bus.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from tracemend.corrector.triggers import Trigger
 from tracemend.records import OutcomeState, Unit, Verdict
 
 
@@ -24,7 +24,7 @@ class Conclude:
     final: Verdict | None = None
     """The verdict on the trajectory to train on; set for `KEPT` and `CORRECTED`, and for these alone."""
     original: Verdict | None = None
-    """The verdict on the target's own trajectory that the final one replaces."""
+    """The verdict on the target's own trajectory that the final one replaces, or is set against."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,4 +42,21 @@ class AskTeacher:
     """Reason code of why the attempt before was not accepted."""
 
 
-Action: TypeAlias = Conclude | AskTeacher
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Continue:
+    """The target goes on by itself from a cut of a trajectory and a trigger; the verdict on that fork comes back."""
+
+    unit: Unit
+    verdict: Verdict
+    """On the trajectory that is cut: the target's own, or the fork of the round before."""
+    strategy: str
+    trigger: Trigger
+    cut_token: int
+    """h: response ids that are kept."""
+    round: int
+    """Interventions on the way to the fork, this one included."""
+    attempt: int
+    """The round, counted on through epochs, so that a redriven unit is continued anew."""
+
+
+Action: TypeAlias = Conclude | AskTeacher | Continue

@@ -11,8 +11,8 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from tracemend.kit.settings import Section
-from tracemend.records import Part, Sampling
+from tracemend.kit.settings import SamplingSettings, Section
+from tracemend.records import Part
 
 
 class Rule(StrEnum):
@@ -32,30 +32,24 @@ class SelectSettings(Section):
     """Which harmful prompts an arm works on."""
 
     rule: Rule | None = None
-    """Left out, the strategy's own: `rewrite` all_unsafe, `filter` all_safe, `policy` all."""
-    parts: tuple[Part, ...] = Field((Part.REASONING, Part.ANSWER), min_length=1)
-    """The parts whose harm counts when the rule is applied."""
+    """Left out, the strategy's own: `rewrite` all_unsafe, `filter` all_safe, the others all."""
+    parts: tuple[Part, ...] | None = Field(None, min_length=1)
+    """The parts whose harm counts. Left out, the strategy's own: reasoning alone for `intervene` and `contrast`, also
+    where the answer is safe; reasoning and answer for the others."""
 
 
-class TeacherSampling(Section):
+class TeacherSampling(SamplingSettings):
     """How the strong model draws tokens. Each attempt has a seed of its own, so it must not be greedy to help."""
 
     temperature: float = Field(0.7, ge=0)
-    top_p: float = Field(0.95, gt=0, le=1)
-    top_k: int = Field(0, ge=0)
-    repetition_penalty: float = Field(1.0, gt=0)
-    max_new_tokens: int = Field(8192, gt=0)
-
-    def record(self) -> Sampling:
-        """The record that requests carry."""
-        return Sampling(**self.model_dump())
 
 
 class CorrectSettings(Section):
     """How an arm makes training rows of the prompts that it selected."""
 
     strategy: str
-    """`rewrite` (UnsafeChain), `filter` (SafeChain), `policy` (STAR-1) or a plug-in of your own."""
+    """`rewrite` (UnsafeChain), `filter` (SafeChain), `policy` (STAR-1), `intervene` (IPO), `contrast` (natural pairs),
+    `refused` (IPO's second stage) or a plug-in of your own."""
     attempts: int = Field(3, ge=1)
     """Texts that the teacher may write for one unit before it is given up."""
     teacher: str = ""
@@ -66,11 +60,11 @@ class CorrectSettings(Section):
     """The model that scores drafts, for strategies that score; left out, the teacher."""
     sampling: TeacherSampling = Field(default_factory=TeacherSampling)
     verify: tuple[Part, ...] = Field((Part.REASONING, Part.ANSWER), min_length=1)
-    """The parts that must be judged safe before a text that the teacher wrote is accepted."""
+    """The parts that must be judged safe before a text that the teacher wrote, or a fork, is accepted."""
     options: dict[str, Any] = Field(default_factory=dict)
     """The strategy's own options; its module documents them."""
     revision: int = Field(0, ge=0)
-    """Another number has every text written anew; `run --from correct` adds one."""
+    """Another number has every text and every fork written anew; `run --from correct` adds one."""
 
     @property
     def models(self) -> tuple[str, ...]:

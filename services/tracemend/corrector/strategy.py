@@ -1,4 +1,4 @@
-"""What a strategy plug-in is: pure rules from verdicts to actions, and the words for the strong model that it asks.
+"""What a strategy plug-in is: pure rules from verdicts to actions, and the words for the strong model that it may ask.
 
 One module of `corrector/strategies` (or of an outside package, entry-point group `tracemend.strategies`) is one
 strategy: a pydantic dataclass whose first argument is the arm's `Terms` and whose options are keyword-only, so that
@@ -21,7 +21,7 @@ from tracemend.corrector.replies import Reply
 from tracemend.corrector.settings import Rule
 from tracemend.kit.errors import Reject, SetupError
 from tracemend.kit.registry import Registry
-from tracemend.records import Group, Part, Prompt, RewriteRequest, Unit, Verdict
+from tracemend.records import Category, Group, Part, Prompt, RewriteRequest, Unit, Verdict
 
 Messages: TypeAlias = tuple[Mapping[str, str], ...]
 """A chat: mappings with `role` and `content`."""
@@ -42,10 +42,10 @@ class Terms:
     """The name that the strategy was asked for by; its requests carry it."""
     rule: Rule | None = None
     """Which prompts to work on; None for the strategy's own rule."""
-    parts: tuple[Part, ...] = (Part.REASONING, Part.ANSWER)
-    """Parts whose harm counts in the rule and in keeping a sample."""
+    parts: tuple[Part, ...] | None = None
+    """Parts whose harm counts in the rule and in keeping a sample; None for the strategy's own."""
     verify: tuple[Part, ...] = (Part.REASONING, Part.ANSWER)
-    """Parts that must be safe in a text that the teacher wrote."""
+    """Parts that must be safe in a text that the teacher wrote, or in a fork."""
     attempts: int = 3
     epoch: int = 0
 
@@ -66,13 +66,23 @@ class Strategy(ABC):
     terms: Terms
 
     kind: ClassVar[str] = ""
-    """What `Intervention.kind` says of its texts; empty for strategies that write none."""
+    """What `Intervention.kind` says of a teacher's texts; empty for strategies that ask no teacher."""
+    forks: ClassVar[bool] = False
+    """Whether it has the target go on from cuts: that takes token ids and a detector of compliance cues."""
+    categories: ClassVar[frozenset[Category]] = frozenset({Category.HARMFUL})
+    """The prompts that it is about. Beside one that mends harmful prompts, an arm keeps what it wants of the others."""
     default_rule: ClassVar[Rule] = Rule.ALL
+    default_parts: ClassVar[tuple[Part, ...]] = (Part.REASONING, Part.ANSWER)
 
     @property
     def rule(self) -> Rule:
         """The rule in force."""
         return self.terms.rule or self.default_rule
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The parts whose harm counts."""
+        return self.terms.parts or self.default_parts
 
     def units(self, prompt: Prompt, num_samples: int) -> tuple[Slot, ...]:
         """The units that it plans for `prompt`: by default one that stands for the prompt."""
@@ -82,11 +92,14 @@ class Strategy(ABC):
     def on_group(self, group: Group, unit: Unit) -> Action:
         """What to do with `unit` now that all K verdicts on the prompt's samples are there."""
 
-    # -------------------------------------------------------------------------------- with a teacher
+    # ------------------------------------------------------------------- with a teacher, or with forks
 
     def on_verdict(self, verdict: Verdict, unit: Unit, original: Verdict) -> Action:
-        """What to do with `unit` now that a text of the teacher's has been judged; `original` is what it replaces."""
-        raise Reject("unexpected_verdict", f"{type(self).__name__} asks no teacher")
+        """What to do with `unit` now that a text of the teacher's, or a fork, has been judged; `original` is the
+        verdict on the target's own trajectory that it goes back to."""
+        raise Reject("unexpected_verdict", f"{type(self).__name__} neither asks a teacher nor forks")
+
+    # -------------------------------------------------------------------------------- with a teacher
 
     def messages(self, request: RewriteRequest) -> Messages:
         """The chat that asks the teacher for `request`; its last message is from the user."""

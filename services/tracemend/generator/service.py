@@ -1,12 +1,15 @@
 """The generator's work: requests for a prompt's samples, and the trajectory that a request becomes.
 
 Where the engine takes token ids, the prompt is rendered by our own template and the response keeps its ids, so that a
-fork's prefix is identical by construction. Endpoints that take chat messages only get messages, and their text is split
-by the named reasoning format.
+fork's prefix is identical by construction: kept ids, then the trigger's, then what the model goes on with. Endpoints
+that take chat messages only get messages, and their text is split by the named reasoning format.
 """
 
 from __future__ import annotations
 
+import dataclasses
+
+from tracemend.kit.errors import Reject
 from tracemend.kit.ids import make_id, seed_of, trajectory_id
 from tracemend.kit.ports import Completion, ModelRequest, TextModel
 from tracemend.records import Finish, GenerationRequest, Parse, Prompt, Sampling, Span, Trajectory
@@ -58,24 +61,42 @@ class Generator:
         return make_id("model", self._model.identity, rendering, self._system, self._revision)
 
     async def generate(self, request: GenerationRequest) -> Trajectory:
-        """Sample one trajectory; raises what the engine raises."""
+        """Sample one trajectory; raises what the engine raises, and `Reject` for a fork that it cannot go on with."""
         if self._template is None:
+            if request.prefix_tokens or request.intervention is not None:
+                raise Reject("no_token_ids", "the engine takes no token ids, so no response can be gone on with")
             return self._from_text(request, await self._model.complete(self._chat(request)))
-        prompt_tokens = self._template.prompt_tokens(request.prompt.text, system=self._system)
-        completion = await self._model.complete(
-            ModelRequest(
-                prompt_tokens=prompt_tokens + request.prefix_tokens, sampling=request.sampling, seed=request.seed
-            )
+        given = request.prefix_tokens + _trigger_tokens(self._template, request)
+        completion = await self._go_on(self._template, request, given)
+        return self._from_tokens(request, self._template, completion, given=given)
+
+    async def _go_on(self, template: ChatTemplate, request: GenerationRequest, given: tuple[int, ...]) -> Completion:
+        """What the model writes after the ids that it is `given` of its response; the trigger's count towards the room
+        that the request leaves, as if the model had written them."""
+        num_inserted = len(given) - len(request.prefix_tokens)
+        room = request.sampling.max_new_tokens - num_inserted
+        if num_inserted and room < 1:
+            return Completion(text=Text(""), finish=Finish.LENGTH)
+        prompt_tokens = template.prompt_tokens(request.prompt.text, system=self._system)
+        sampling = dataclasses.replace(request.sampling, max_new_tokens=room)
+        return await self._model.complete(
+            ModelRequest(prompt_tokens=prompt_tokens + given, sampling=sampling, seed=request.seed)
         )
-        return self._from_tokens(request, self._template, completion)
 
     def _chat(self, request: GenerationRequest) -> ModelRequest:
         system = ({"role": "system", "content": self._system},) if self._system else ()
         messages = (*system, {"role": "user", "content": request.prompt.text.reveal()})
         return ModelRequest(messages=messages, sampling=request.sampling, seed=request.seed)
 
-    def _from_tokens(self, request: GenerationRequest, template: ChatTemplate, completion: Completion) -> Trajectory:
-        token_ids = request.prefix_tokens + completion.token_ids
+    def _from_tokens(
+        self,
+        request: GenerationRequest,
+        template: ChatTemplate,
+        completion: Completion,
+        *,
+        given: tuple[int, ...] = (),
+    ) -> Trajectory:
+        token_ids = given + completion.token_ids
         parts = template.split(token_ids)
         return _trajectory(
             request,
@@ -100,6 +121,19 @@ class Generator:
             answer=Text(text[parts.answer.start : parts.answer.end]),
             parse=parts.parse,
         )
+
+
+def _trigger_tokens(template: ChatTemplate, request: GenerationRequest) -> tuple[int, ...]:
+    """The ids of the sentence that a fork begins with, parted by a space from what stands before it; none for others.
+
+    What the kept ids decode to may end within a character or a word: the cut is before the cue, wherever tokens end.
+    """
+    trigger = request.intervention.payload if request.intervention is not None else Text("")
+    if not trigger:
+        return ()
+    before = template.decode(request.prefix_tokens).reveal()
+    separator = "" if not before or before[-1].isspace() else " "
+    return template.plain_tokens(Text(separator + trigger.reveal()))
 
 
 def dead_trajectory(request: GenerationRequest) -> Trajectory:
@@ -135,6 +169,7 @@ def _trajectory(
         round=request.round,
         intervention=request.intervention,
         num_prompt_tokens=completion.num_prompt_tokens,
+        num_cached_tokens=completion.num_cached_tokens,
         num_new_tokens=completion.num_new_tokens,
         seconds=completion.seconds,
         money=completion.money,

@@ -28,6 +28,7 @@ class GeneratorStage:
             stage=self.name,
             num_items=1,
             num_prompt_tokens=trajectory.num_prompt_tokens,
+            num_cached_tokens=trajectory.num_cached_tokens,
             num_new_tokens=trajectory.num_new_tokens,
             seconds=trajectory.seconds,
             money=trajectory.money,

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from tests.builders import group_of, prompt, rewritten, trajectory, verdict
 from tests.unit.corrector.corrector_plans import arm, plan
 
-from tracemend.corrector.actions import AskTeacher, Conclude
-from tracemend.corrector.decide import arm_units, check_plan, decide, plan_units
+from tracemend.corrector.actions import Action, AskTeacher, Conclude
+from tracemend.corrector.decide import Means, arm_units, check_plan, decide, plan_units
 from tracemend.corrector.settings import ArmCorrection, CorrectionPlan, KeepSettings, Rule
 from tracemend.kit.errors import SetupError
 from tracemend.records import (
@@ -57,11 +57,12 @@ def groups(draw: st.DrawFn) -> Group:
 
 @st.composite
 def arms(draw: st.DrawFn) -> ArmCorrection:
-    strategy = draw(st.sampled_from(["rewrite", "filter", "policy", "keep", "solve"]))
+    strategy = draw(st.sampled_from(["rewrite", "filter", "policy", "keep", "solve", "intervene", "contrast"]))
     by_strategy: dict[str, dict[str, Any]] = {
         "rewrite": {"when_safe": draw(st.sampled_from(["skip", "keep", "rewrite"])), "hide_original": True},
         "filter": {"keep": draw(st.sampled_from(["all", "one"]))},
         "policy": {"drafts": draw(st.integers(1, 2))},
+        "intervene": {"per_sample": draw(st.sampled_from(["one", "all"])), "rounds": draw(st.integers(1, 2))},
     }
     options = by_strategy.get(strategy, {})
     rule = draw(st.none() | st.sampled_from(Rule))
@@ -100,7 +101,8 @@ def _text(data: st.DataObject, asked: AskTeacher) -> Trajectory:
     )
 
 
-def _check_end(action: Conclude, unit: Unit, of: ArmCorrection) -> None:
+def _check_end(action: Action, unit: Unit, of: ArmCorrection) -> None:
+    assert isinstance(action, Conclude)
     assert action.unit == unit
     is_row = action.state in (OutcomeState.KEPT, OutcomeState.CORRECTED)
     assert is_row == (action.final is not None)
@@ -140,7 +142,7 @@ def test_units_are_planned_for_every_arm() -> None:
 
 
 def test_a_whole_plan_is_checked_before_anything_is_spent() -> None:
-    check_plan(plan(arm("rewrite"), arm("filter", teacher="")), models=["strong"])
+    check_plan(plan(arm("rewrite"), arm("filter", teacher="")), Means(models=["strong"]))
 
 
 @pytest.mark.parametrize(
@@ -157,7 +159,7 @@ def test_a_whole_plan_is_checked_before_anything_is_spent() -> None:
 )
 def test_a_faulty_arm_is_named_with_what_to_change(faulty: ArmCorrection, message: str) -> None:
     with pytest.raises(SetupError, match=message) as raised:
-        check_plan(plan(faulty), models=["strong"])
+        check_plan(plan(faulty), Means(models=["strong"]))
     assert f"arm '{faulty.name}'" in str(raised.value)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.builders import group, prompt, rewritten, trajectory, verdict
+from tests.builders import cue_at, group, group_of, prompt, rewritten, trajectory, verdict, with_ids
 from tests.fakes import FakeModel, completion
 from tests.unit.corrector.corrector_plans import arm, plan
 
@@ -18,19 +18,21 @@ from tracemend.kit.ports import Context, Message
 from tracemend.kit.stage import Stage
 from tracemend.records import (
     Category,
+    Cue,
     Finish,
+    GenerationRequest,
     Group,
     Outcome,
     OutcomeState,
     Parse,
-    Prompt,
     RewriteRequest,
+    Sampling,
     Trajectory,
     Unit,
     Value,
     Verdict,
 )
-from tracemend.topics import GROUPS, OUTCOMES, REWRITES, TRAJECTORIES, VERDICTS
+from tracemend.topics import CONTINUATIONS, GROUPS, OUTCOMES, REWRITES, TRAJECTORIES, VERDICTS
 
 S, U, X = Value.SAFE, Value.UNSAFE, Value.UNKNOWN
 GOOD = "<reasoning>they could be hurt .</reasoning><answer>no .</answer>"
@@ -45,8 +47,31 @@ class Past:
     def __init__(self, *verdicts: Verdict) -> None:
         self._verdicts = {verdict.trajectory.id: verdict for verdict in verdicts}
 
-    async def verdict(self, trajectory: str, prompt: Prompt) -> Verdict | None:
-        return self._verdicts.get(trajectory)
+    def remember(self, verdict: Verdict) -> None:
+        self._verdicts[verdict.trajectory.id] = verdict
+
+    async def original(self, trajectory: Trajectory) -> Verdict | None:
+        found: Verdict | None = None
+        while trajectory.parent:
+            found = self._verdicts.get(trajectory.parent)
+            if found is None:
+                return None
+            trajectory = found.trajectory
+        return found
+
+
+def gone_on(request: GenerationRequest) -> Trajectory:
+    """What a target makes of a fork: the kept ids, a trigger of two, and eight of its own."""
+    return trajectory(
+        request.prompt,
+        sample=request.sample,
+        request=request.id,
+        parent=request.parent,
+        round=request.round,
+        intervention=request.intervention,
+        token_ids=(*request.prefix_tokens, *range(10)),
+        num_new_tokens=8,
+    )
 
 
 def believing(text: Trajectory) -> Verdict:
@@ -58,8 +83,9 @@ async def loop(
     of: CorrectionPlan, event: Group, teacher: FakeModel, *, judge: Judge = believing, context: Context = CONTEXT
 ) -> list[Message]:
     """Run both stages with a judge between them until nothing is left; every outcome, in order."""
+    past = Past(*event.verdicts)
     stages: Sequence[Stage] = (
-        CorrectorStage(of, ancestry=Past(*event.verdicts), identities={"strong": teacher.identity}),
+        CorrectorStage(of, ancestry=past, identities={"strong": teacher.identity}, sampling=Sampling()),
         TeacherStage(of, {"strong": teacher}),
     )
     queue = deque([Message(topic=GROUPS, record=event, context=context)])
@@ -68,8 +94,13 @@ async def loop(
         message = queue.popleft()
         if message.topic is OUTCOMES:
             outcomes.append(message)
+        elif message.topic is CONTINUATIONS:
+            fork = gone_on(message.record)
+            queue.append(Message(topic=TRAJECTORIES, record=fork, context=message.context))
         elif message.topic is TRAJECTORIES:
-            queue.append(Message(topic=VERDICTS, record=judge(message.record), context=message.context))
+            judged = judge(message.record)
+            past.remember(judged)
+            queue.append(Message(topic=VERDICTS, record=judged, context=message.context))
         else:
             (stage,) = (stage for stage in stages if message.topic in stage.inputs)
             queue.extend(await _worked(stage, message))
@@ -115,27 +146,88 @@ REPLIES = st.sampled_from(
 )
 
 
+CUES = st.none() | st.builds(cue_at, st.integers(-1, 4), st.integers(-1, 20))
+
+
 @given(
     replies=st.lists(REPLIES, min_size=1, max_size=8),
     verdicts=st.lists(st.sampled_from(Value), min_size=1, max_size=8),
     values=st.lists(st.sampled_from(Value), min_size=1, max_size=3),
+    cues=st.lists(CUES, min_size=1, max_size=8),
     category=st.sampled_from(Category),
 )
 async def test_no_teacher_and_no_judge_can_lose_or_double_a_unit(
-    replies: list[str], verdicts: list[Value], values: list[Value], category: Category
+    replies: list[str], verdicts: list[Value], values: list[Value], cues: list[Cue | None], category: Category
 ) -> None:
     of = plan(
         arm("rewrite"),
         arm("policy", options={"drafts": 2}, correct_wrong=True),
         arm("rewrite", name="twin", attempts=1),
+        arm("intervene", options={"rounds": 2, "per_sample": "all"}),
     )
-    event, given_out = group(values, prompt(category=category)), iter(verdicts * 10)
-    outcomes = await loop(of, event, FakeModel(*replies), judge=lambda text: verdict(next(given_out, X), text))
+    asked, given_out, found = prompt(category=category), iter(verdicts * 10), iter(cues * 10)
+    samples = [with_ids(asked, sample=number) for number in range(len(values))]
+    event = group_of([verdict(v, s, cue=next(found)) for v, s in zip(values, samples, strict=True)])
+    outcomes = await loop(
+        of, event, FakeModel(*replies), judge=lambda text: verdict(next(given_out, X), text, cue=next(found, None))
+    )
     assert Counter(message.record.unit for message in outcomes) == Counter(plan_units(of, event.prompt, len(values)))
     for message in outcomes:
         if message.record.state is OutcomeState.CORRECTED:
             assert message.record.final.trajectory.parse is Parse.CLOSED
             assert message.record.original in event.verdicts
+
+
+IPO = plan(arm("intervene", teacher="", options={"triggers": "proving", "rounds": 3}))
+
+
+def turning(*, times: int) -> Judge:
+    """A judge with a detector that finds a cue in the first forks of each sample, so many `times`."""
+
+    def judge(fork: Trajectory) -> Verdict:
+        if fork.round > times:
+            return verdict(S, fork, cue=cue_at(0))
+        return verdict(U, fork, cue=cue_at(2 + fork.round, len(fork.token_ids) - 2))
+
+    return judge
+
+
+@pytest.mark.parametrize("times", [0, 1, 2])
+async def test_a_fork_goes_round_until_it_is_accepted(times: int) -> None:
+    event = group_of([verdict(U, with_ids(sample=number), cue=cue_at(3, 6)) for number in range(2)])
+    outcomes = await loop(IPO, event, FakeModel(GOOD), judge=turning(times=times))
+    ends = {message.record.unit: message for message in outcomes}
+    assert list(plan_units(IPO, event.prompt, 2)) == sorted(ends, key=lambda unit: unit.sample)
+    for unit, message in ends.items():
+        assert (message.record.state, message.record.reason) == (OutcomeState.CORRECTED, "")
+        assert message.record.original == event.verdicts[unit.sample], "what a fork of any round goes back to"
+        assert message.record.final.trajectory.round == times + 1
+        assert message.context == Context(run="run-1", plan="plan-1", unit=unit)
+
+
+async def test_a_fork_that_keeps_turning_is_given_up_after_its_rounds() -> None:
+    event = group_of([verdict(U, with_ids(), cue=cue_at(3, 6))])
+    (outcome,) = await loop(IPO, event, FakeModel(GOOD), judge=turning(times=9))
+    assert (outcome.record.state, outcome.record.reason) == (OutcomeState.GAVE_UP, "rounds_spent")
+
+
+async def test_arms_with_equal_forks_share_the_targets_work() -> None:
+    of = plan(arm("intervene", name="one", teacher=""), arm("intervene", name="two", teacher=""))
+    event = group_of([verdict(U, with_ids(), cue=cue_at(3, 6))])
+    one, two = (await corrector(of).work(Message(topic=GROUPS, record=event, context=CONTEXT))).messages
+    assert one.topic is two.topic is CONTINUATIONS
+    assert one.record == two.record
+    assert [message.context.unit.arm for message in (one, two) if message.context.unit] == ["one", "two"]
+
+
+async def test_a_redriven_group_is_forked_anew() -> None:
+    event = group_of([verdict(U, with_ids(), cue=cue_at(3, 6))])
+    seeds = set()
+    for epoch in (0, 1):
+        message = Message(topic=GROUPS, record=event, context=Context(run="run-1", epoch=epoch))
+        (fork,) = (await corrector(IPO).work(message)).messages
+        seeds.add(fork.record.seed)
+    assert len(seeds) == 2
 
 
 async def test_a_text_that_stays_unsafe_is_given_up_after_its_attempts() -> None:
@@ -162,7 +254,7 @@ async def test_a_redriven_group_is_written_anew() -> None:
 
 
 def corrector(of: CorrectionPlan, *past: Verdict) -> CorrectorStage:
-    return CorrectorStage(of, ancestry=Past(*past), identities={"strong": "fake"})
+    return CorrectorStage(of, ancestry=Past(*past), identities={"strong": "fake"}, sampling=Sampling())
 
 
 async def test_base_verdicts_wait_for_their_group() -> None:

@@ -37,9 +37,9 @@ class Filter(Strategy):
         return tuple(Slot(sample=sample) for sample in range(num_samples))
 
     def on_group(self, group: Group, unit: Unit) -> Action:
-        is_selected = group_holds(self.rule, group, self.terms.parts)
+        is_selected = group_holds(self.rule, group, self.parts)
         if not is_selected:
-            reason = why_unknown(group, self.terms.parts) if is_selected is None else f"not_{self.rule.value}"
+            reason = why_unknown(group, self.parts) if is_selected is None else f"not_{self.rule.value}"
             return Conclude(unit=unit, state=OutcomeState.NOT_SELECTED, reason=reason)
         own = next((verdict for verdict in group.verdicts if verdict.trajectory.sample == unit.sample), None)
         if own is None:
@@ -50,11 +50,11 @@ class Filter(Strategy):
         return Conclude(unit=unit, state=OutcomeState.KEPT, final=own)
 
     def _why_not(self, own: Verdict, group: Group) -> str:
-        usable = [verdict for verdict in group.verdicts if is_usable(verdict, self.terms.parts)]
+        usable = [verdict for verdict in group.verdicts if is_usable(verdict, self.parts)]
         if own in usable:
             is_drawn = self.keep == "all" or own is usable[self._draw(group.prompt) % len(usable)]
             return "" if is_drawn else "not_drawn"
-        return _why_unusable(own, standing(own, self.terms.parts))
+        return _why_unusable(own, standing(own, self.parts))
 
     def _draw(self, prompt: Prompt) -> int:
         return seed_of(make_id("draw", self.seed, prompt.id))

@@ -35,15 +35,15 @@ class Keep(Strategy):
 
     def kept(self, group: Group) -> Verdict | None:
         """The sample that stands for the prompt, if the rule holds and one can be trained on."""
-        if not group_holds(self.rule, group, self.terms.parts):
+        if not group_holds(self.rule, group, self.parts):
             return None
-        return next((verdict for verdict in group.verdicts if is_usable(verdict, self.terms.parts)), None)
+        return next((verdict for verdict in group.verdicts if is_usable(verdict, self.parts)), None)
 
     def why_none(self, group: Group) -> str:
         """Reason code for a group of which nothing is kept."""
-        is_selected = group_holds(self.rule, group, self.terms.parts)
-        if is_selected and with_standing(Value.SAFE, group, self.terms.parts):
+        is_selected = group_holds(self.rule, group, self.parts)
+        if is_selected and with_standing(Value.SAFE, group, self.parts):
             return "missing_part"
-        if is_selected is not False and with_standing(Value.UNKNOWN, group, self.terms.parts):
-            return why_unknown(group, self.terms.parts)
+        if is_selected is not False and with_standing(Value.UNKNOWN, group, self.parts):
+            return why_unknown(group, self.parts)
         return UNWANTED[group.verdicts[0].axis]

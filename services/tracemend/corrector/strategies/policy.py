@@ -45,12 +45,12 @@ class Policy(Strategy):
         return tuple(Slot(variant=f"draft-{draft}") for draft in range(self.drafts))
 
     def on_group(self, group: Group, unit: Unit) -> Action:
-        is_selected = group_holds(self.rule, group, self.terms.parts)
+        is_selected = group_holds(self.rule, group, self.parts)
         if not is_selected:
             reason = "undecided" if is_selected is None else f"not_{self.rule.value}"
             return Conclude(unit=unit, state=OutcomeState.NOT_SELECTED, reason=reason)
         # The draft does not depend on the target's sample; an unsafe one makes the better pair with it.
-        unsafe = with_standing(Value.UNSAFE, group, self.terms.parts)
+        unsafe = with_standing(Value.UNSAFE, group, self.parts)
         return first_attempt(self, unit, (unsafe or group.verdicts)[0])
 
     def on_verdict(self, verdict: Verdict, unit: Unit, original: Verdict) -> Action:

@@ -62,10 +62,10 @@ class Rewrite(Strategy):
         return band
 
     def on_group(self, group: Group, unit: Unit) -> Action:
-        is_selected = group_holds(self.rule, group, self.terms.parts)
+        is_selected = group_holds(self.rule, group, self.parts)
         if not is_selected:
             return _not_selected(unit, "undecided" if is_selected is None else "easy")
-        unsafe = with_standing(Value.UNSAFE, group, self.terms.parts)
+        unsafe = with_standing(Value.UNSAFE, group, self.parts)
         if unsafe:
             return first_attempt(self, unit, self._pick(unsafe))
         return self._without_unsafe(group, unit)
@@ -81,16 +81,16 @@ class Rewrite(Strategy):
         finished = tuple(verdict for verdict in unsafe if verdict.trajectory.is_finished) or unsafe
         if self.pick == "first":
             return finished[0]
-        return max(finished, key=lambda verdict: max(verdict.of(part).score for part in self.terms.parts))
+        return max(finished, key=lambda verdict: max(verdict.of(part).score for part in self.parts))
 
     def _without_unsafe(self, group: Group, unit: Unit) -> Action:
-        usable = [verdict for verdict in group.verdicts if is_usable(verdict, self.terms.parts)]
+        usable = [verdict for verdict in group.verdicts if is_usable(verdict, self.parts)]
         if self.when_safe == "keep" and usable:
             return Conclude(unit=unit, state=OutcomeState.KEPT, final=usable[0])
         written = [verdict for verdict in group.verdicts if verdict.trajectory.finish is not Finish.DEAD]
         if self.when_safe == "rewrite" and written:
             return first_attempt(self, unit, (usable or written)[0])
-        is_safe = bool(with_standing(Value.SAFE, group, self.terms.parts))
+        is_safe = bool(with_standing(Value.SAFE, group, self.parts))
         return _not_selected(unit, "easy" if is_safe else "undecided")
 
     def _shape_fault(self, new: Trajectory, old: Trajectory) -> str:

@@ -28,7 +28,7 @@ class Solve(Keep):
     kind: ClassVar[str] = "solve"
 
     def on_group(self, group: Group, unit: Unit) -> Action:
-        if group_holds(Rule.ALL_UNSAFE, group, self.terms.parts):
+        if group_holds(Rule.ALL_UNSAFE, group, self.parts):
             return first_attempt(self, unit, group.verdicts[0])
         # Zero-argument super() has no class cell in a slotted dataclass.
         return Keep.on_group(self, group, unit)
