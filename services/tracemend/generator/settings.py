@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 from pydantic import Field
 
-from tracemend.kit.settings import Section
-from tracemend.records import Sampling
+from tracemend.kit.settings import SamplingSettings, Section
 
-
-class SamplingSettings(Section):
-    """How tokens are drawn; the defaults are the ones that UnsafeChain's and IPO's evaluations share."""
-
-    temperature: float = Field(0.6, ge=0)
-    top_p: float = Field(0.95, gt=0, le=1)
-    top_k: int = Field(0, ge=0)
-    repetition_penalty: float = Field(1.0, gt=0)
-    max_new_tokens: int = Field(8192, gt=0)
-
-    def record(self) -> Sampling:
-        """The record that requests carry."""
-        return Sampling(**self.model_dump())
+GuardMode: TypeAlias = Literal["off", "monitor", "enforce"]
+GuardEnd: TypeAlias = Literal["refuse", "continue"]
 
 
 class TargetSettings(Section):
@@ -40,3 +30,16 @@ class TargetSettings(Section):
     """System prompt; none for R1 models (SafeChain's setting [R])."""
     revision: int = Field(0, ge=0)
     """Another number draws every sample anew, with other seeds; `run --from sample` adds one."""
+
+
+class GuardSettings(Section):
+    """A guard over the target while it writes: no training, the same weights."""
+
+    name: str = "cue_trigger"
+    """A guard plug-in. Its detector is the run's `judge.detector`."""
+    mode: GuardMode = "enforce"
+    """`enforce`; `monitor` detects and counts and changes nothing; `off` does not look."""
+    triggers: str | tuple[str, ...] = "safety"
+    """The pool that the inserted sentences come from, or their ids in one: `safety/ID`."""
+    options: dict[str, object] = Field(default_factory=dict)
+    """The guard's own options; its module documents them."""

@@ -1,0 +1,1 @@
+"""Guard plug-ins: one module each, found by `generator.guarding.guards`."""
