@@ -1,20 +1,21 @@
-"""From outcomes to supervised rows: which of them, in which shares, in which order. Pure and seeded.
+"""From candidates to a dataset: which rows of an arm, in which shares, in which order. Pure and seeded.
 
-The coordinator calls `assemble` once per arm, after `matched_rows` has said how many rows the arms that are compared
-can all give. The same outcomes give the same rows in any order of arrival, and arms that hold the same benign samples
-draw the same ones, so that a comparison of arms does not compare luck. Every outcome that could have been a row is one
-or is counted in `cuts`.
+The coordinator collects the candidates of an arm (`examples`, `pairs`) and calls `assemble` once, after `matched_rows`
+has said how many rows the arms that are compared can all give, or `assemble_like` where an arm takes another's rows.
+Arms that hold the same benign samples draw the same ones, so that a comparison of arms does not compare luck. Every
+outcome that could have been a row is one or is counted in `cuts`.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from tracemend.kit.errors import SetupError
-from tracemend.kit.ids import digest_of, make_id
-from tracemend.records import Category, Example, Outcome, OutcomeState, Trajectory
+from tracemend.records import Category
+from tracemend.trainer.candidates import Candidates, R, TrainingRow
 from tracemend.trainer.selection import spread_over_tags
 from tracemend.trainer.settings import AssembleSettings
 
@@ -28,56 +29,86 @@ KIND_OF = {
     Category.REASONING: REASONING,
 }
 
+A = TypeVar("A")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Assembled:
+class Assembled(Generic[A]):
     """The rows of a dataset in (row, sample, variant) order, and what was left out of it."""
 
-    examples: tuple[Example, ...]
+    rows: tuple[A, ...]
     cuts: dict[str, int] = field(default_factory=dict)
-    """Reason to the number of usable outcomes that did not become rows: `duplicate`, `unfinished`, `share`, …"""
+    """Reason to the number of usable outcomes that did not become rows: `duplicate`, `unfinished`, `not_drawn_…`, …"""
 
 
 def assemble(
-    outcomes: Sequence[Outcome],
-    settings: AssembleSettings,
-    *,
-    arm: str,
-    limit_rows: int | None = None,
-    row_of: Mapping[str, int] | None = None,
-) -> Assembled:
+    candidates: Candidates[R], settings: AssembleSettings, *, arm: str, limit_rows: int | None = None
+) -> Assembled[R]:
     """The arm's rows.
 
     Args:
-        outcomes: The arm's outcomes; only `KEPT` and `CORRECTED` ones are looked at.
+        candidates: What the arm could train on.
         settings: Shares, subset and seed.
-        arm: Name that the rows' units carry.
+        arm: Whose rows they are; for messages.
         limit_rows: Most rows to give, from `matched_rows`; the shares hold below it.
-        row_of: Prompt id to row number as admitted, which orders the rows; none orders by prompt id.
 
     Raises:
         SetupError: Nothing is left to train on.
     """
-    usable, cuts = _usable(outcomes, arm=arm, row_of=row_of or {})
-    wanted = rows_of_kind(_count(usable), settings, limit_rows=limit_rows)
-    chosen: list[Example] = []
-    for kind, num_wanted in wanted.items():
-        pool = [example for example in usable if KIND_OF[example.prompt.category] == kind]
+    cuts = dict(candidates.cuts)
+    drawn: set[str] = set()
+    available = available_rows(candidates)
+    for kind, num_wanted in rows_of_kind(available, settings, limit_rows=limit_rows).items():
+        pool = [row for row in candidates.rows if KIND_OF[row.prompt.category] == kind]
         taken = _choose(pool, num_wanted, kind=kind, settings=settings)
-        _add(cuts, f"not_drawn_{kind}", len(pool) - len(taken))
-        chosen.extend(taken)
-    if not chosen:
+        if len(taken) < len(pool):
+            cuts[f"not_drawn_{kind}"] = len(pool) - len(taken)
+        drawn.update(row.id for row in taken)
+    if not drawn:
         raise SetupError(
-            f"arm '{arm}' has no rows to train on: {_count(usable)} usable rows by kind do not allow the shares "
-            f"benign {settings.benign_share:.2f} and reasoning {settings.reasoning_share:.2f}; change assemble's shares"
+            f"arm '{arm}' has no rows to train on: {available} usable rows by kind do not allow the shares benign "
+            f"{settings.benign_share:.2f} and reasoning {settings.reasoning_share:.2f}; change assemble's shares "
+            f"(unfit for training: {candidates.cuts or 'none'})"
         )
-    place = {example.id: position for position, example in enumerate(usable)}
-    return Assembled(examples=tuple(sorted(chosen, key=lambda example: place[example.id])), cuts=cuts)
+    return Assembled(rows=tuple(row for row in candidates.rows if row.id in drawn), cuts=cuts)
 
 
-def available_rows(outcomes: Sequence[Outcome], *, arm: str) -> dict[str, int]:
+def assemble_like(candidates: Candidates[R], model: Sequence[TrainingRow], *, arm: str, other: str) -> Assembled[R]:
+    """The arm's own candidates for the rows `model` of another arm: one of each, in canonical order.
+
+    Raises:
+        SetupError: The arm has no candidate for a row, so that a comparison of the two would not be of equal data.
+    """
+    wanted = {_likeness(row) for row in model}
+    found: dict[Hashable, R] = {}
+    for row in candidates.rows:
+        if _likeness(row) in wanted:
+            found.setdefault(_likeness(row), row)
+    if len(found) < len(model):
+        raise SetupError(
+            f"arm '{arm}' has {len(found)} of the {len(model)} rows of arm '{other}' that assemble.rows_of asks for: "
+            "give both arms the same from, select, correct and keep sections, or use match instead"
+        )
+    num_other = len(candidates.rows) - len(found)
+    cuts = {**candidates.cuts, "not_in_rows_of": num_other} if num_other else dict(candidates.cuts)
+    return Assembled(rows=tuple(found.values()), cuts=cuts)
+
+
+def _likeness(row: TrainingRow) -> Hashable:
+    """What makes rows of two arms the same row: of harmful prompts the unit, of others the prompt, since an arm has one
+    answer for each."""
+    unit = row.unit
+    if KIND_OF[row.prompt.category] == HARMFUL:
+        return (row.prompt.id, unit.sample, unit.variant)
+    return row.prompt.id
+
+
+def available_rows(candidates: Candidates[R]) -> dict[str, int]:
     """Usable rows of an arm by kind: what `matched_rows` compares."""
-    return _count(_usable(outcomes, arm=arm, row_of={})[0])
+    counts = {HARMFUL: 0, BENIGN: 0, REASONING: 0}
+    for row in candidates.rows:
+        counts[KIND_OF[row.prompt.category]] += 1
+    return counts
 
 
 def matched_rows(available: Mapping[str, Mapping[str, int]], settings: Mapping[str, AssembleSettings]) -> int:
@@ -126,85 +157,14 @@ def _split(total: int, settings: AssembleSettings) -> dict[str, int]:
     return {HARMFUL: total - num_benign - num_reasoning, BENIGN: num_benign, REASONING: num_reasoning}
 
 
-def _usable(
-    outcomes: Sequence[Outcome], *, arm: str, row_of: Mapping[str, int]
-) -> tuple[list[Example], dict[str, int]]:
-    """Rows in canonical order without duplicates, and the counts of what is unfit for training."""
-    cuts: dict[str, int] = {}
-    rows: list[tuple[tuple[int, str, int, str], Example]] = []
-    for outcome in outcomes:
-        if outcome.state not in (OutcomeState.KEPT, OutcomeState.CORRECTED):
-            continue
-        assert outcome.final is not None, f"outcome {outcome.id} is {outcome.state} without a final verdict"
-        trajectory = outcome.final.trajectory
-        reason = _unfit(trajectory)
-        if reason:
-            _add(cuts, reason, 1)
-            continue
-        prompt = trajectory.prompt
-        sample = outcome.unit.sample if outcome.unit.sample >= 0 else trajectory.sample
-        key = (row_of.get(prompt.id, 0), prompt.id, sample, outcome.unit.variant)
-        rows.append((key, _example(outcome, trajectory, arm=arm)))
-    rows.sort(key=lambda row: (row[0], row[1].id))
-    unique = {_text_digest(example): example for _, example in reversed(rows)}
-    kept = [example for _, example in rows if unique[_text_digest(example)] is example]
-    _add(cuts, "duplicate", len(rows) - len(kept))
-    return kept, cuts
-
-
-def _unfit(trajectory: Trajectory) -> str:
-    """Why a trajectory cannot be a training row, or nothing."""
-    if not trajectory.is_finished:
-        return "unfinished"
-    if not trajectory.answer.reveal().strip():
-        return "no_answer"
-    try:
-        for text in (trajectory.prompt.text, trajectory.reasoning, trajectory.answer):
-            str.encode(text, "utf-8")
-    except UnicodeEncodeError:
-        return "not_unicode"
-    return ""
-
-
-def _example(outcome: Outcome, trajectory: Trajectory, *, arm: str) -> Example:
-    original = outcome.original.trajectory if outcome.original else None
-    unit = outcome.unit
-    return Example(
-        id=make_id("example", trajectory.prompt.id, unit.sample, unit.variant, trajectory.reasoning, trajectory.answer),
-        unit=type(unit)(arm=arm, prompt=unit.prompt, sample=unit.sample, variant=unit.variant),
-        prompt=trajectory.prompt,
-        reasoning=trajectory.reasoning,
-        answer=trajectory.answer,
-        state=outcome.state,
-        strategy=trajectory.intervention.strategy if trajectory.intervention else "",
-        **({"original_reasoning": original.reasoning, "original_answer": original.answer} if original else {}),
-    )
-
-
-def _choose(pool: list[Example], number: int, *, kind: str, settings: AssembleSettings) -> list[Example]:
-    shuffled = sorted(pool, key=lambda example: draw_key(example, settings.seed))
+def _choose(pool: list[R], number: int, *, kind: str, settings: AssembleSettings) -> list[R]:
+    shuffled = sorted(pool, key=lambda row: draw_key(row, settings.seed))
     if kind == HARMFUL and settings.subset == "selected":
         return spread_over_tags(shuffled, number, keys=settings.spread)
     return shuffled[:number]
 
 
-def draw_key(example: Example, seed: int) -> str:
-    """Where an example stands in the seeded order: a hash of what the arms share, never of an arm's own text."""
-    unit = example.unit
-    return hashlib.sha256(f"{seed}:{example.prompt.id}:{unit.sample}:{unit.variant}".encode()).hexdigest()
-
-
-def _text_digest(example: Example) -> str:
-    return digest_of([example.prompt.text, example.reasoning, example.answer])
-
-
-def _count(examples: Sequence[Example]) -> dict[str, int]:
-    counts = {HARMFUL: 0, BENIGN: 0, REASONING: 0}
-    for example in examples:
-        counts[KIND_OF[example.prompt.category]] += 1
-    return counts
-
-
-def _add(cuts: dict[str, int], reason: str, number: int) -> None:
-    if number:
-        cuts[reason] = cuts.get(reason, 0) + number
+def draw_key(row: TrainingRow, seed: int) -> str:
+    """Where a row stands in the seeded order: a hash of what the arms share, never of an arm's own text."""
+    unit = row.unit
+    return hashlib.sha256(f"{seed}:{row.prompt.id}:{unit.sample}:{unit.variant}".encode()).hexdigest()

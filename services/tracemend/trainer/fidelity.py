@@ -16,7 +16,7 @@ from tracemend.kit.errors import SetupError
 from tracemend.records import Parse
 from tracemend.redaction import Text
 from tracemend.trainer.rendering import IGNORED, Split, Template, TokenRow, max_length
-from tracemend.trainer.settings import ObjectionName, TrainSettings
+from tracemend.trainer.settings import AnyObjectionName, ObjectionName, TrainSettings
 
 _log = logging.getLogger(__name__)
 
@@ -72,14 +72,15 @@ _MEANING: dict[ObjectionName, tuple[str, str]] = {
 class Objection:
     """One way in which training would differ from serving."""
 
-    name: ObjectionName
+    name: AnyObjectionName
     num_rows: int
     of_rows: int
+    meaning: str
+    remedy: str
 
     @property
     def message(self) -> str:
-        meaning, remedy = _MEANING[self.name]
-        return f"{self.name} ({self.num_rows} of {self.of_rows} rows): {meaning}; {remedy}"
+        return f"{self.name} ({self.num_rows} of {self.of_rows} rows): {self.meaning}; {self.remedy}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +101,11 @@ def require_fidelity(
     Raises:
         SetupError: Training would not teach what is served.
     """
-    found = objections(rows, template, settings, limits=limits, num_examples=num_examples)
+    return raise_standing(objections(rows, template, settings, limits=limits, num_examples=num_examples), settings)
+
+
+def raise_standing(found: Sequence[Objection], settings: TrainSettings) -> list[Objection]:
+    """Raise the objections of `found` that the settings do not override, as one `SetupError`; return the others."""
     overridden = [objection for objection in found if objection.name in settings.overrides]
     standing = [objection for objection in found if objection.name not in settings.overrides]
     for objection in overridden:
@@ -136,7 +141,11 @@ def objections(
     counts["too_long"] = num_longer if num_longer > settings.truncation_share * len(rows) else 0
     if limits.context_length:
         counts["beyond_context"] = sum(limits.context_length < len(row.input_ids) <= longest for row in rows)
-    return [Objection(name=name, num_rows=number, of_rows=num_examples) for name, number in counts.items() if number]
+    return [
+        Objection(name=name, num_rows=number, of_rows=num_examples, meaning=_MEANING[name][0], remedy=_MEANING[name][1])
+        for name, number in counts.items()
+        if number
+    ]
 
 
 def _row_objections(row: TokenRow, template: Template, *, vocab_size: int) -> list[ObjectionName]:

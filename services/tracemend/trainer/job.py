@@ -17,6 +17,7 @@ from tracemend.kit.ports import Job
 from tracemend.records import Checkpoint
 from tracemend.runtime.jobs import identity_of_model, main
 from tracemend.trainer.callbacks import Progress
+from tracemend.trainer.reward import offered
 from tracemend.trainer.training import TrainingJob, train
 
 
@@ -37,7 +38,7 @@ def run(arguments: Mapping[str, Any], *, folder: Path, progress: Progress | None
     _choose_accelerator()
     if training.settings.deepspeed != "none" and "RANK" not in os.environ:
         _be_a_group_of_one()
-    return train(training, identify=identity_of_model, progress=progress)
+    return train(training, identify=identity_of_model, progress=progress, reward=offered(training.reward))
 
 
 def _choose_accelerator() -> None:

@@ -6,13 +6,11 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 
+from tracemend.kit.batching import LINGER_S, MAX_BATCH, next_batch
 from tracemend.kit.ports import Bus, Delivery, Ledger, Message
 from tracemend.kit.results import Results
 from tracemend.records import Outcome
 from tracemend.topics import OUTCOMES
-
-_BATCH = 256
-_LINGER_S = 0.02
 
 Heard = Callable[[Sequence[Outcome]], Awaitable[None]]
 
@@ -25,7 +23,7 @@ class Recorder:
         self._ledger = ledger
         self._heard = heard
         self._subscription = bus.subscribe((OUTCOMES,), group="recorder")
-        self._arrived: asyncio.Queue[Delivery] = asyncio.Queue(maxsize=4 * _BATCH)
+        self._arrived: asyncio.Queue[Delivery] = asyncio.Queue(maxsize=4 * MAX_BATCH)
 
     async def run(self) -> None:
         """Record until cancelled."""
@@ -42,10 +40,7 @@ class Recorder:
 
     async def _record(self) -> None:
         while True:
-            batch = [await self._arrived.get()]
-            await asyncio.sleep(_LINGER_S)
-            while len(batch) < _BATCH and not self._arrived.empty():
-                batch.append(self._arrived.get_nowait())
+            batch = await next_batch(self._arrived, linger_s=LINGER_S)
             await self._conclude([delivery.message for delivery in batch])
             for delivery in batch:
                 await delivery.ack()

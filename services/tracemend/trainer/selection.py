@@ -13,34 +13,35 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from tracemend.records import Example, Prompt
+from tracemend.records import Prompt
+from tracemend.trainer.candidates import R
 
 Facets = tuple[tuple[str, tuple[str, ...]], ...]
 """Per tag: its name and its labels."""
 
 
-def spread_over_tags(examples: Sequence[Example], number: int, *, keys: Sequence[str] = ()) -> list[Example]:
-    """`number` of `examples`, spread over their tags; of equal ones, those that come first stay.
+def spread_over_tags(rows: Sequence[R], number: int, *, keys: Sequence[str] = ()) -> list[R]:
+    """`number` of `rows`, spread over their tags; of equal ones, those that come first stay.
 
     Args:
-        examples: Rows in the order that breaks ties (a seeded one).
+        rows: In the order that breaks ties (a seeded one).
         number: How many to keep; all of them where there are fewer.
         keys: Tags to spread over, `source` and `category` included; none for the source and every tag.
     """
-    facets = [_facets(example.prompt, keys) for example in examples]
-    counts = Counter((key, label) for row in facets for key, labels in row for label in labels)
+    facets = [_facets(row.prompt, keys) for row in rows]
+    counts = Counter((key, label) for facet in facets for key, labels in facet for label in labels)
     # Counts only fall, so a weight in the heap is an upper bound: a popped row goes back once if its weight has fallen.
-    heap = [(-_weight(row, counts), -index) for index, row in enumerate(facets)]
+    heap = [(-_weight(facet, counts), -index) for index, facet in enumerate(facets)]
     heapq.heapify(heap)
     while len(heap) > max(number, 0):
         negative_weight, negative_index = heapq.heappop(heap)
-        row = facets[-negative_index]
-        weight = _weight(row, counts)
+        facet = facets[-negative_index]
+        weight = _weight(facet, counts)
         if weight < -negative_weight:
             heapq.heappush(heap, (-weight, negative_index))
             continue
-        counts.subtract((key, label) for key, labels in row for label in labels)
-    return [examples[index] for index in sorted(-negative_index for _, negative_index in heap)]
+        counts.subtract((key, label) for key, labels in facet for label in labels)
+    return [rows[index] for index in sorted(-negative_index for _, negative_index in heap)]
 
 
 def _facets(prompt: Prompt, keys: Sequence[str]) -> Facets:

@@ -8,7 +8,7 @@ checked by `fidelity` before any step.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
@@ -29,14 +29,31 @@ ObjectionName: TypeAlias = Literal[
 ]
 """What the fidelity gate may object to; `fidelity` says what each means."""
 
+PairObjectionName: TypeAlias = Literal[
+    "prefix_differs",
+    "text_differs",
+    "nothing_to_prefer",
+    "span_not_closed",
+    "span_without_end",
+    "pair_too_long",
+    "pair_beyond_context",
+    "pair_unknown_tokens",
+]
+"""What it may object to in pairs; `pair_fidelity` says what each means."""
+
+AnyObjectionName: TypeAlias = ObjectionName | PairObjectionName
+
 
 class AssembleSettings(Section):
     """Which outcomes become rows. Shares are of the dataset's rows; the rest of them is harmful prompts."""
 
+    kind: Literal["examples", "pairs"] = "examples"
+    """`examples`: what to write, for supervised training. `pairs`: what to prefer to what, for preference training."""
     rows: int | None = Field(default=None, ge=1)
     """Rows to publish; none for as many as the shares allow."""
     benign_share: float = Field(default=1 / 3, ge=0, le=1)
-    """Rows of benign and look-alike prompts, which keep the model helpful."""
+    """Rows of benign and look-alike prompts, which keep the model helpful. Left out, a third for examples; for pairs
+    none, and three quarters where `pairs_from` is set (methods.md §12.2 leaves the mix open [X])."""
     reasoning_share: float = Field(default=0.0, ge=0, le=1)
     """Rows of prompts with a checkable answer."""
     subset: Literal["all", "random", "selected"] = "all"
@@ -46,13 +63,43 @@ class AssembleSettings(Section):
     """Tags that `selected` spreads over, `source` and `category` included; none for the source and every tag."""
     match: tuple[str, ...] = ()
     """Arms that this one is cut to the same number of rows with."""
+    rows_of: str = ""
+    """The arm whose rows these are, in this arm's own form: of harmful prompts the same units, of benign ones the same
+    prompts. So a supervised arm sees exactly what a preference arm sees; shares, `rows` and `match` are that arm's."""
+    pairs_from: str = ""
+    """The arm whose units give the harmful pairs; left out, this one. A second stage takes the first one's."""
+    answers_from: str = ""
+    """The arm whose kept answers are preferred to this arm's refusals; left out, `pairs_from`."""
     rows_per_shard: int = Field(default=50_000, ge=1)
     seed: int = 0
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """Arms whose units or rows decide this one's."""
+        named = (*self.match, self.rows_of, self.pairs_from, self.answers_from)
+        return tuple(dict.fromkeys(name for name in named if name))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _share_of_pairs(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and given.get("kind") == "pairs" and "benign_share" not in given:
+            return {**given, "benign_share": 0.75 if given.get("pairs_from") else 0.0}
+        return given
 
     @model_validator(mode="after")
     def _shares_leave_room(self) -> AssembleSettings:
         if self.benign_share + self.reasoning_share > 1:
             raise ValueError("benign_share and reasoning_share add up to more than 1: lower one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> AssembleSettings:
+        if self.kind != "pairs" and (self.pairs_from or self.answers_from):
+            raise ValueError("pairs_from and answers_from are for pairs: set kind: pairs, or leave them out")
+        if self.kind == "pairs" and self.reasoning_share:
+            raise ValueError("reasoning tasks give no pairs: leave reasoning_share out")
+        if self.rows_of and (self.rows is not None or self.match or self.subset != "all"):
+            raise ValueError("rows_of takes the rows of another arm as they are: leave out rows, match and subset")
         return self
 
 
@@ -76,11 +123,15 @@ class SweepSettings(Section):
     """Limits that a candidate must keep to be eligible, metric to value: `{over_refusal: 0.1}`."""
     at_least: dict[str, float] = Field(default_factory=dict)
     """The same from below: `{capability: 0.9}`."""
+    at_most_over_base: dict[str, float] = Field(default_factory=dict)
+    """Limits on how much a metric may rise above the base model's: `{over_refusal: 0.15}`."""
 
-    def rank(self, values: Mapping[str, float]) -> tuple[bool, float]:
+    def rank(self, values: Mapping[str, float], *, base: Mapping[str, float]) -> tuple[bool, float]:
         """Where a candidate with these metric values stands; the least is best. Those that keep every limit come first,
-        by `metric`; the others by how far they are off. A metric without a value counts as its worst."""
+        by `metric`; the others by how far they are off. A metric without a value counts as its worst. `base` holds the
+        base model's values, for the limits that go by them."""
         off = [values.get(name, 1.0) - limit for name, limit in self.at_most.items()]
+        off += [values.get(name, 1.0) - base.get(name, 0.0) - limit for name, limit in self.at_most_over_base.items()]
         off += [limit - values.get(name, 0.0) for name, limit in self.at_least.items()]
         excess = sum(max(0.0, distance) for distance in off)
         return (excess > 0, excess if excess > 0 else values.get(self.metric, 1.0))
@@ -90,6 +141,8 @@ class TrainSettings(Section):
     """How an arm's model is trained on its dataset."""
 
     algorithm: str = "sft"
+    options: dict[str, Any] = Field(default_factory=dict)
+    """The algorithm's own options; its module documents them."""
     learning_rate: float = Field(default=1e-5, gt=0)
     epochs: int = Field(default=3, ge=1)
     batch_size: int = Field(default=8, ge=1)
@@ -118,7 +171,7 @@ class TrainSettings(Section):
     """Whether a response ends with the end token."""
     train_on_prompt: bool = False
     """Whether the prompt's tokens count in the loss."""
-    overrides: tuple[ObjectionName, ...] = ()
+    overrides: tuple[AnyObjectionName, ...] = ()
     """Objections of the fidelity gate that this run accepts, by name."""
 
     lora: LoraSettings | None = None

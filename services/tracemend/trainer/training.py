@@ -19,18 +19,19 @@ from typing import Any
 from tracemend.kit.errors import SetupError
 from tracemend.kit.ids import digest_of, make_id
 from tracemend.records import Checkpoint
-from tracemend.trainer.algorithm import TrainerInputs, algorithms
+from tracemend.trainer.algorithm import Algorithm, TrainerInputs, make_algorithm
 from tracemend.trainer.callbacks import Progress, training_callbacks
 from tracemend.trainer.checkpoints import newest_sealed
-from tracemend.trainer.dataset import read_examples, read_manifest
-from tracemend.trainer.fidelity import ModelLimits, require_fidelity
+from tracemend.trainer.dataset import read_manifest
+from tracemend.trainer.preparation import Prepared, prepare
 from tracemend.trainer.process import exclusive, quiet_libraries
-from tracemend.trainer.rendering import TokenRow, fit_length, render_rows
-from tracemend.trainer.schedule import num_steps, order_rows
+from tracemend.trainer.reward import Reward
 from tracemend.trainer.settings import TrainSettings
 
 _RESULT = "result.json"
-_NOT_IN_FINGERPRINT = {"save_steps", "keep_checkpoints", "launcher", "sweep"}
+_MEASURES = ("rewards", "nll", "reward")
+"""Names, up to the first slash, under which algorithms log what the report may want."""
+_NOT_IN_FINGERPRINT = {"save_steps", "keep_checkpoints", "launcher", "sweep", "options"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,36 +51,32 @@ class TrainingJob:
     """The run's folder, which `Checkpoint.path` is relative to."""
     settings: TrainSettings
     reasoning_format: str = "auto"
+    reward: str = ""
+    """Identity of the reward, for an algorithm that samples (`reward.offer`)."""
 
     @property
     def arguments(self) -> dict[str, Any]:
         """Plain JSON values for `kit.ports.Job.arguments`; the folder travels beside them."""
         paths = {name: str(getattr(self, name)) for name in ("base", "dataset", "root")}
-        plain = {"arm": self.arm, "parent": self.parent, "reasoning_format": self.reasoning_format}
+        plain = {name: getattr(self, name) for name in ("arm", "parent", "reasoning_format", "reward")}
         return {**plain, **paths, "settings": self.settings.model_dump(mode="json")}
 
     @classmethod
     def from_arguments(cls, arguments: Mapping[str, Any], *, folder: Path) -> TrainingJob:
         """The job that `arguments` describe."""
         paths = {name: Path(arguments[name]) for name in ("base", "dataset", "root")}
-        plain = {name: str(arguments[name]) for name in ("arm", "parent", "reasoning_format")}
+        plain = {name: str(arguments[name]) for name in ("arm", "parent", "reasoning_format", "reward")}
         settings = TrainSettings.model_validate(arguments["settings"])
         return cls(**plain, **paths, folder=folder, settings=settings)  # type: ignore[arg-type]  # two typed dicts
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Prepared:
-    """The rows as they will be trained on, and what was measured on the way."""
-
-    rows: list[TokenRow]
-    schedule: list[int]
-    num_steps: int
-    tokenizer: Any
-    template: str
-    metrics: dict[str, float]
-
-
-def train(job: TrainingJob, *, identify: Callable[[Path], str], progress: Progress | None = None) -> Checkpoint:
+def train(
+    job: TrainingJob,
+    *,
+    identify: Callable[[Path], str],
+    progress: Progress | None = None,
+    reward: Reward | None = None,
+) -> Checkpoint:
     """Train, or go on where a killed attempt stopped, or return the finished result at once.
 
     Under torchrun every process calls it; the first one writes the result and the others wait for it.
@@ -88,28 +85,26 @@ def train(job: TrainingJob, *, identify: Callable[[Path], str], progress: Progre
         job: What to train, on what, where.
         identify: Model folder to model identity.
         progress: Called after each step in the first process; an exception from it stops the training, resumably.
+        reward: Scores what the model samples, for an algorithm that does.
 
     Raises:
-        SetupError: The fidelity gate objects, the loss diverged, or data and model do not fit each other.
+        SetupError: The fidelity gate objects, the loss diverged, or data, model and algorithm do not fit each other.
     """
+    algorithm = make_algorithm(job.settings)
     with exclusive(job.folder), quiet_libraries():
-        prepared = _prepare(job)
-        fingerprint = _fingerprint(job, template=prepared.template)
-        return _finished(job, fingerprint=fingerprint, identify=identify) or _train(
-            job, prepared, fingerprint=fingerprint, identify=identify, progress=progress
-        )
+        prepared = prepare(job.dataset, job.base, job.reasoning_format, job.settings, algorithm)
+        fingerprint = _fingerprint(job, algorithm, template=prepared.template.identity)
+        finished = _finished(job, fingerprint=fingerprint, identify=identify)
+        if finished is not None:
+            return finished
+        trainer = _trainer(job, algorithm, prepared, fingerprint=fingerprint, progress=progress, reward=reward)
+        return _train(job, prepared, trainer, fingerprint=fingerprint, identify=identify)
 
 
 def _train(
-    job: TrainingJob,
-    prepared: _Prepared,
-    *,
-    fingerprint: str,
-    identify: Callable[[Path], str],
-    progress: Progress | None,
+    job: TrainingJob, prepared: Prepared, trainer: Any, *, fingerprint: str, identify: Callable[[Path], str]
 ) -> Checkpoint:
     started_s = time.monotonic()
-    trainer = _trainer(job, prepared, fingerprint=fingerprint, progress=progress)
     resumed = newest_sealed(job.folder / "checkpoints", fingerprint=fingerprint)
     trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
     losses = [float(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
@@ -123,7 +118,12 @@ def _train(
         dataset=read_manifest(job.dataset).id,
         step=trainer.state.global_step,
         final_loss=_final_loss(losses, epochs=job.settings.epochs),
-        metrics={**prepared.metrics, "seconds": time.monotonic() - started_s, "first_loss": losses[0]},
+        metrics={
+            **prepared.metrics,
+            **_measured(trainer.state.log_history),
+            "seconds": time.monotonic() - started_s,
+            "first_loss": losses[0],
+        },
     )
     if trainer.is_world_process_zero():
         _write_result(job.folder / _RESULT, checkpoint, fingerprint=fingerprint)
@@ -131,45 +131,15 @@ def _train(
     return checkpoint
 
 
-def _prepare(job: TrainingJob) -> _Prepared:
-    """Read, render, gate and order the rows; no weights are loaded."""
-    from transformers import AutoConfig, AutoTokenizer
-
-    from tracemend.traces.template import ChatTemplate
-
-    settings = job.settings
-    tokenizer = AutoTokenizer.from_pretrained(job.base, local_files_only=True)
-    template = ChatTemplate.load(job.base, job.reasoning_format)
-    config = AutoConfig.from_pretrained(job.base, local_files_only=True).get_text_config()
-    examples = read_examples(job.dataset)
-    rendered = render_rows(examples, template, tokenizer, settings)
-    limits = ModelLimits(
-        vocab_size=config.vocab_size, context_length=getattr(config, "max_position_embeddings", None) or 0
-    )
-    overridden = require_fidelity(rendered, template, settings, limits=limits, num_examples=len(examples))
-    rows, num_longer = fit_length(rendered, settings)
-    if not rows:
-        raise SetupError(f"no row of {job.dataset} is left to train on after max_length {settings.max_length}")
-    batch_rows = settings.batch_size * settings.gradient_accumulation * settings.num_processes
-    ids = [row.example.id for row in rows]
-    lengths = [len(row.input_ids) for row in rows]
-    schedule = order_rows(ids, lengths, epochs=settings.epochs, batch_rows=batch_rows, seed=settings.seed)
-    return _Prepared(
-        rows=rows,
-        schedule=schedule,
-        num_steps=num_steps(len(rows), epochs=settings.epochs, batch_rows=batch_rows),
-        tokenizer=tokenizer,
-        template=template.identity,
-        metrics={
-            "rows": len(rows),
-            "rows_longer": num_longer,
-            "tokens": sum(lengths) * settings.epochs,
-            **{f"overridden/{objection.name}": objection.num_rows for objection in overridden},
-        },
-    )
-
-
-def _trainer(job: TrainingJob, prepared: _Prepared, *, fingerprint: str, progress: Progress | None) -> Any:
+def _trainer(
+    job: TrainingJob,
+    algorithm: Algorithm,
+    prepared: Prepared,
+    *,
+    fingerprint: str,
+    progress: Progress | None,
+    reward: Reward | None,
+) -> Any:
     from transformers import AutoModelForCausalLM, PrinterCallback
 
     from tracemend.trainer.arguments import peft_config, precision_of, training_arguments
@@ -179,16 +149,21 @@ def _trainer(job: TrainingJob, prepared: _Prepared, *, fingerprint: str, progres
     # Full fine-tunes keep their weights in fp32 and compute in bf16: steps of 1e-5 would vanish in bf16's rounding.
     dtype = "bfloat16" if settings.lora and precision_of(settings) == "bf16" else "float32"
     model = AutoModelForCausalLM.from_pretrained(job.base, dtype=dtype, local_files_only=True)
-    trainer = algorithms.get(settings.algorithm)(
+    trainer = algorithm.trainer(
         TrainerInputs(
             rows=prepared.rows,
+            pairs=prepared.pairs,
             schedule=prepared.schedule,
             model=model,
             tokenizer=prepared.tokenizer,
+            template=prepared.template,
+            parent=job.parent,
+            shared=job.root / "references",
             peft=peft_config(settings.lora),
             arguments=arguments,
             callbacks=training_callbacks(progress=progress, fingerprint=fingerprint, keep=settings.keep_checkpoints),
             settings=settings,
+            reward=reward,
         )
     )
     trainer.remove_callback(PrinterCallback)
@@ -216,16 +191,29 @@ def _keep_adapter(saved: Path, adapter: Path) -> None:
         shutil.rmtree(saved)
 
 
+def _measured(history: list[dict[str, Any]]) -> dict[str, float]:
+    """What an algorithm logged beside the loss, at the first and at the last step."""
+    steps = [entry for entry in history if "loss" in entry]
+    names = [name for name in steps[0] if name.split("/")[0] in _MEASURES]
+    return {
+        f"{when}/{name}": float(entry[name])
+        for when, entry in (("first", steps[0]), ("last", steps[-1]))
+        for name in names
+        if name in entry
+    }
+
+
 def _final_loss(losses: list[float], *, epochs: int) -> float:
     """Mean loss over the steps of the last epoch."""
     last = losses[-max(1, len(losses) // epochs) :]
     return sum(last) / len(last)
 
 
-def _fingerprint(job: TrainingJob, *, template: str) -> str:
+def _fingerprint(job: TrainingJob, algorithm: Algorithm, *, template: str) -> str:
     """What the trained weights are a function of; where it runs and how often it saves are not in it."""
     settings = job.settings.model_dump(mode="json", exclude=_NOT_IN_FINGERPRINT)
-    return digest_of([settings, job.parent, read_manifest(job.dataset).digest, template])
+    more = [value for value in (algorithm.options, job.reward) if value]
+    return digest_of([settings, job.parent, read_manifest(job.dataset).digest, template, *more])
 
 
 def _finished(job: TrainingJob, *, fingerprint: str, identify: Callable[[Path], str]) -> Checkpoint | None:

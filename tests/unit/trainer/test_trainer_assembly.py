@@ -12,7 +12,16 @@ from tests.unit.trainer.trainer_builders import example_of, outcome_of, prompt_o
 
 from tracemend.kit.errors import SetupError
 from tracemend.records import Category, Finish, OutcomeState
-from tracemend.trainer.assembly import BENIGN, HARMFUL, REASONING, assemble, available_rows, matched_rows, rows_of_kind
+from tracemend.trainer.assembly import (
+    BENIGN,
+    HARMFUL,
+    REASONING,
+    assemble,
+    available_rows,
+    matched_rows,
+    rows_of_kind,
+)
+from tracemend.trainer.examples import usable_examples
 from tracemend.trainer.selection import spread_over_tags
 from tracemend.trainer.settings import AssembleSettings
 
@@ -22,12 +31,16 @@ def some_outcomes(num_harmful=30, num_benign=30, num_reasoning=0, *, arm="arm"):
     return [outcome_of(number, kind, arm=arm) for number, kind in enumerate(kinds)]
 
 
+def assembled_of(outcomes, settings, *, arm="arm", limit_rows=None, row_of=None):
+    return assemble(usable_examples(outcomes, arm=arm, row_of=row_of), settings, arm=arm, limit_rows=limit_rows)
+
+
 def kinds_of(assembled):
-    return Counter(example.prompt.category for example in assembled.examples)
+    return Counter(example.prompt.category for example in assembled.rows)
 
 
 def test_shares_hold_and_what_is_left_over_is_counted():
-    assembled = assemble(some_outcomes(30, 30), AssembleSettings(benign_share=1 / 3), arm="arm")
+    assembled = assembled_of(some_outcomes(30, 30), AssembleSettings(benign_share=1 / 3), arm="arm")
     assert kinds_of(assembled) == {Category.HARMFUL: 30, Category.BENIGN: 15}
     assert assembled.cuts == {"not_drawn_benign": 15}
 
@@ -36,11 +49,11 @@ def test_every_usable_outcome_is_a_row_or_is_counted():
     outcomes = some_outcomes(20, 10, 10)
     outcomes += [outcome_of(3, sample=0, reasoning="twice"), outcome_of(3, sample=1, reasoning="twice")]
     outcomes += [outcome_of(50, finish=Finish.LENGTH), outcome_of(51, reasoning="\ud800")]
-    assembled = assemble(outcomes, AssembleSettings(benign_share=0.3, reasoning_share=0.2, rows=20), arm="arm")
+    assembled = assembled_of(outcomes, AssembleSettings(benign_share=0.3, reasoning_share=0.2, rows=20), arm="arm")
     assert assembled.cuts["duplicate"] == 1
     assert assembled.cuts["unfinished"] == 1
     assert assembled.cuts["not_unicode"] == 1
-    assert len(assembled.examples) + sum(assembled.cuts.values()) == len(outcomes)
+    assert len(assembled.rows) + sum(assembled.cuts.values()) == len(outcomes)
     assert kinds_of(assembled) == {Category.HARMFUL: 10, Category.BENIGN: 6, Category.REASONING: 4}
 
 
@@ -49,13 +62,13 @@ def test_outcomes_that_ended_otherwise_are_no_rows():
     others = [outcome_of(100 + n, state=state) for n, state in enumerate(set(OutcomeState) - {OutcomeState.KEPT})]
     others = [outcome for outcome in others if outcome.state is not OutcomeState.CORRECTED]
     settings = AssembleSettings(benign_share=0)
-    assert assemble(kept + others, settings, arm="arm") == assemble(kept, settings, arm="arm")
+    assert assembled_of(kept + others, settings, arm="arm") == assembled_of(kept, settings, arm="arm")
 
 
 def test_corrected_rows_carry_what_was_mended():
-    (example,) = assemble(
+    (example,) = assembled_of(
         [outcome_of(1, state=OutcomeState.CORRECTED)], AssembleSettings(benign_share=0), arm="other"
-    ).examples
+    ).rows
     assert (example.unit.arm, example.strategy, example.original_reasoning.reveal()) == ("other", "rewrite", "before")
 
 
@@ -63,21 +76,21 @@ def test_corrected_rows_carry_what_was_mended():
 def test_order_of_arrival_changes_nothing(rng: random.Random):
     outcomes = some_outcomes(12, 12, 5)
     settings = AssembleSettings(rows=12, reasoning_share=0.1, subset="selected")
-    expected = assemble(outcomes, settings, arm="arm")
+    expected = assembled_of(outcomes, settings, arm="arm")
     rng.shuffle(outcomes)
-    assert assemble(outcomes, settings, arm="arm") == expected
+    assert assembled_of(outcomes, settings, arm="arm") == expected
 
 
 def test_rows_come_in_the_order_of_admission():
     outcomes = some_outcomes(6, 0)
     rows = {f"prompt_{number:04d}": 10 - number for number in range(6)}
-    ordered = assemble(outcomes, AssembleSettings(benign_share=0), arm="arm", row_of=rows).examples
+    ordered = assembled_of(outcomes, AssembleSettings(benign_share=0), arm="arm", row_of=rows).rows
     assert [example.prompt.id for example in ordered] == [f"prompt_{number:04d}" for number in reversed(range(6))]
 
 
 def test_the_seed_draws_other_rows():
     draws = [
-        frozenset(e.id for e in assemble(some_outcomes(), AssembleSettings(rows=10, seed=seed), arm="a").examples)
+        frozenset(e.id for e in assembled_of(some_outcomes(), AssembleSettings(rows=10, seed=seed), arm="a").rows)
         for seed in range(3)
     ]
     assert len(set(draws)) == 3
@@ -86,11 +99,10 @@ def test_the_seed_draws_other_rows():
 def test_arms_with_the_same_benign_samples_draw_the_same_ones():
     settings = AssembleSettings(rows=9)
     corrected = [outcome_of(n, state=OutcomeState.CORRECTED, reasoning=f"mended {n}") for n in range(30)]
-    one = assemble(some_outcomes(30, 30, arm="one"), settings, arm="one")
-    two = assemble(corrected + some_outcomes(30, 30, arm="two")[30:], settings, arm="two")
+    one = assembled_of(some_outcomes(30, 30, arm="one"), settings, arm="one")
+    two = assembled_of(corrected + some_outcomes(30, 30, arm="two")[30:], settings, arm="two")
     benign = [
-        [example.prompt.id for example in arm.examples if example.prompt.category is Category.BENIGN]
-        for arm in (one, two)
+        [example.prompt.id for example in arm.rows if example.prompt.category is Category.BENIGN] for arm in (one, two)
     ]
     assert benign[0] == benign[1]
     assert len(benign[0]) == 3
@@ -99,10 +111,11 @@ def test_arms_with_the_same_benign_samples_draw_the_same_ones():
 def test_matched_arms_have_equal_numbers_of_rows():
     arms = {"rich": some_outcomes(60, 60), "poor": some_outcomes(20, 60), "helpless": some_outcomes(60, 4)}
     settings = {arm: AssembleSettings(benign_share=1 / 3) for arm in arms}
-    available = {arm: available_rows(outcomes, arm=arm) for arm, outcomes in arms.items()}
+    available = {arm: available_rows(usable_examples(outcomes, arm=arm)) for arm, outcomes in arms.items()}
     limit = matched_rows(available, settings)
     sizes = {
-        arm: kinds_of(assemble(outcomes, settings[arm], arm=arm, limit_rows=limit)) for arm, outcomes in arms.items()
+        arm: kinds_of(assembled_of(outcomes, settings[arm], arm=arm, limit_rows=limit))
+        for arm, outcomes in arms.items()
     }
     assert limit == 13  # 4 benign rows are a third of 13, rounded
     assert set(map(str, sizes.values())) == {str(sizes["rich"])}
@@ -133,7 +146,7 @@ def test_matching_an_arm_without_rows_is_refused_by_name():
 
 def test_an_arm_without_rows_is_refused():
     with pytest.raises(SetupError, match="no rows to train on"):
-        assemble([], AssembleSettings(), arm="arm")
+        assembled_of([], AssembleSettings(), arm="arm")
 
 
 @given(

@@ -29,6 +29,7 @@ from tracemend.records import (
 from tracemend.redaction import Text
 from tracemend.trainer import dataset
 from tracemend.trainer.assembly import Assembled
+from tracemend.trainer.example_table import EXAMPLES
 from tracemend.trainer.settings import TrainSettings
 from tracemend.trainer.training import TrainingJob
 
@@ -147,7 +148,8 @@ def export_examples(examples: Sequence[Example], folder: Path) -> Path:
 
     async def write() -> Path:
         store = MemoryStore()
-        manifest = await dataset.publish(store, Assembled(examples=tuple(examples)), arm="arm", judges={"harm": "j"})
+        assembled = Assembled(rows=tuple(examples))
+        manifest = await dataset.publish(store, assembled, EXAMPLES, arm="arm", judges={"harm": "j"})
         return await dataset.export(store, manifest, folder)
 
     return asyncio.run(write())
