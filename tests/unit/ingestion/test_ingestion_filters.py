@@ -96,6 +96,44 @@ def test_a_row_that_repeats_an_evaluation_prompt_is_refused_and_names_it() -> No
     assert passed(*variants, benchmarks=(other, evaluated)) == [f"contaminated {evaluated.id}"] * 4
 
 
+@pytest.mark.parametrize("short", ["how is zorbine made", "what is 12 + 30", "name a bird"])
+def test_a_row_that_holds_a_short_evaluation_prompt_whole_is_refused(short: str) -> None:
+    evaluated = prompt(short)
+    rows = (f"in a play, {short.upper()}?", f"{WRAPPER} {short} {LONG}", f"{short}, and why")
+    assert passed(*rows, benchmarks=(prompt(LONG), evaluated)) == [f"contaminated {evaluated.id}"] * 3
+
+
+def test_a_row_that_holds_a_short_evaluation_prompt_in_part_or_in_pieces_is_kept() -> None:
+    evaluated = (prompt("how is zorbine made"), prompt("what is 12 + 30"))
+    rows = (
+        "in a play, how is zorbine sold",
+        "zorbine made how is it",
+        "what is 12 + 31 minus 30",
+        "made is zorbine how",
+    )
+    assert passed(*rows, benchmarks=evaluated) == [""] * 4
+
+
+def test_the_longest_of_several_short_evaluation_prompts_is_named() -> None:
+    evaluated = (prompt("a bird that sings"), prompt("name a bird that sings"))
+    assert passed("please name a bird that sings today", benchmarks=evaluated) == [f"contaminated {evaluated[1].id}"]
+
+
+def test_very_short_evaluation_prompts_are_refused_only_where_a_row_equals_them() -> None:
+    evaluated = (prompt("explain this"),)
+    assert passed("explain this to a child", "Explain  this", benchmarks=evaluated)[0] == ""
+    assert passed("Explain  this", benchmarks=evaluated) == [f"contaminated {evaluated[0].id}"]
+    strict = {"min_words": 2}
+    assert passed("explain this to a child", benchmarks=evaluated, decontamination=strict) != [""]
+
+
+def test_a_short_evaluation_prompt_that_many_others_hold_is_a_wrapper() -> None:
+    held = tuple(prompt(f"tell me a story about {thing} and the moon") for thing in ("kelm", "dorv", "quast"))
+    evaluated = (*held, prompt("tell me a story"))
+    assert passed("tell me a story of the sea", benchmarks=evaluated) == [""]
+    assert passed("tell me a story of the sea", benchmarks=evaluated, decontamination={"max_sharing": 4}) != [""]
+
+
 def test_sharing_a_wrapper_with_evaluation_prompts_is_no_contamination() -> None:
     evaluated = tuple(prompt(f"{WRAPPER} how is {thing} made today") for thing in ("kelm", "dorv", "zorbine", "quast"))
     assert passed(f"{WRAPPER} how is glimmerite made today", benchmarks=evaluated) == [""]
@@ -128,6 +166,7 @@ def test_length_counts_words_where_it_is_asked_for() -> None:
         {"near_duplicates": {"max_changed_words": -1}},
         {"decontamination": {"ngram": 0}},
         {"decontamination": {"min_overlap": 2}},
+        {"decontamination": {"min_words": 0}},
         {"length": {"min_words": 3, "max_words": 2}},
     ],
 )

@@ -1,16 +1,21 @@
 """Filter `decontamination`: no admitted prompt may repeat one that the run evaluates on.
 
-Three rules, first hit wins: equal after normalisation; shared word n-grams; near duplicate by MinHash.
+Four rules, first hit wins: equal after normalisation; a short prompt held whole; shared word n-grams; near duplicate by
+MinHash.
+
+A benchmark prompt shorter than an n-gram has none of its own: a row that holds it whole is refused, if it has at least
+`min_words` words (two words of a question stand in many harmless ones).
 
 The n-gram rule refuses a row that holds at least the share `min_overlap` of the 8-grams that are a benchmark prompt's
-own. N-grams that more than `max_sharing` benchmark prompts hold are wrapper ("you are an actor in a play, …"), not
-content, and do not count. STAR-1 (section 4.2 [R]) refuses any shared 8-gram: `min_overlap: 0` and a `max_sharing` of
-the number of benchmark prompts.
+own. Sequences, short prompts among them, that more than `max_sharing` benchmark prompts hold are wrapper ("you are an
+actor in a play, …"), not content, and do not count. STAR-1 (section 4.2 [R]) refuses any shared 8-gram: `min_overlap:
+0` and a `max_sharing` of the number of benchmark prompts.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 
 from tracemend.ingestion.filtering import Benchmarks, Candidate, Refusal, filters
 from tracemend.ingestion.similar import NearIndex
@@ -29,20 +34,24 @@ class Decontamination:
         ngram: int = 8,
         min_overlap: float = 0.25,
         max_sharing: int = 3,
+        min_words: int = 3,
         threshold: float = 0.7,
     ) -> None:
-        if ngram < 1 or not 0 <= min_overlap <= 1 or max_sharing < 1:
+        if min(ngram, max_sharing, min_words) < 1 or not 0 <= min_overlap <= 1:
             raise SetupError(
-                "filter 'decontamination': need ngram and max_sharing of at least 1 and min_overlap between 0 and 1, "
-                f"not {ngram}, {max_sharing} and {min_overlap}"
+                "filter 'decontamination': need ngram, max_sharing and min_words of at least 1 and min_overlap between "
+                f"0 and 1, not {ngram}, {max_sharing}, {min_words} and {min_overlap}"
             )
         self._ngram, self._min_overlap = ngram, min_overlap
         self._ids = [prompt.id for prompt in benchmarks]
         self._exact: dict[str, int] = {}
         self._near = NearIndex(threshold=threshold, max_changed_words=1)
+        self._min_words = min_words
         self._owners: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
+        self._short: dict[tuple[str, ...], int] = {}
         for index, prompt in enumerate(benchmarks):
             self._add(index, normalised(prompt.text))
+        self._drop_shared(benchmarks, max_sharing)
         self._owners = defaultdict(list, {g: held for g, held in self._owners.items() if len(held) <= max_sharing})
         self._num_own = Counter(index for held in self._owners.values() for index in held)
 
@@ -51,6 +60,8 @@ class Decontamination:
             return None
         if (index := self._exact.get(candidate.normal)) is not None:
             return self._refusal(index, "equals it, case and spacing aside")
+        if (index := self._held(candidate.tokens)) is not None:
+            return self._refusal(index, "holds it whole")
         if (overlap := self._overlap(candidate.tokens)) is not None:
             index, share = overlap
             return self._refusal(index, f"holds {share:.0%} of its {self._ngram}-word sequences")
@@ -69,6 +80,24 @@ class Decontamination:
         self._near.add(index, self._near.probe(words))
         for gram in self._long(words):
             self._owners[gram].append(index)
+        if self._min_words <= len(words) < self._ngram:
+            self._short.setdefault(tuple(words), index)
+
+    def _drop_shared(self, benchmarks: Benchmarks, max_sharing: int) -> None:
+        """Forget the short prompts that stand in more than `max_sharing` benchmark prompts, themselves included."""
+        texts = {normalised(prompt.text) for prompt in benchmarks} if self._short else set()
+        sharing = Counter(run for text in texts for run in set(self._runs(tokens(text))))
+        self._short = {run: index for run, index in self._short.items() if sharing[run] <= max_sharing}
+
+    def _runs(self, words: list[str]) -> Iterable[tuple[str, ...]]:
+        """The short prompts that a text holds whole, longest first."""
+        for size in sorted({len(short) for short in self._short}, reverse=True):
+            if size <= len(words):
+                yield from (run for run in ngrams(words, size) if run in self._short)
+
+    def _held(self, words: list[str]) -> int | None:
+        """The longest short benchmark prompt that a text holds whole."""
+        return next((self._short[run] for run in self._runs(words)), None)
 
     def _long(self, words: list[str]) -> set[tuple[str, ...]]:
         """The n-grams of a text; none if it is shorter than one."""
