@@ -36,19 +36,21 @@ demo: $(VENV)/.synced  ## Run the whole loop on the proving ground (OUT=DIR choo
 test: $(VENV)/.synced  ## Run the tests (JOBS=2 at a time)
 	$(BIN)/pytest -n $(JOBS) --dist loadfile
 
-fidelity: $(VENV)/.synced  ## Run the papers' claims over five base seeds and write their table
+fidelity: $(VENV)/.synced  ## Run the papers' claims over five base seeds and write their pages
 	$(BIN)/python -m benchmarks.fidelity --seeds 5 --prompts 100
 
-check: $(VENV)/.synced  ## Format, lint, types, layers, proto drift
+check: $(VENV)/.synced  ## Format, lint, types, layers, protos
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy shared services
 	$(BIN)/lint-imports
 	$(BIN)/python protos/generate.py --check
+	$(BIN)/python protos/lint.py
 
 format: $(VENV)/.synced  ## Format and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(BIN)/python protos/lint.py --fix
 
 protos: $(VENV)/.synced  ## Generate the protobuf code
 	$(BIN)/python protos/generate.py
