@@ -14,7 +14,7 @@ from typing import Any
 
 from tracemend.corrector.stage import CorrectorStage, TeacherStage
 from tracemend.embedded.ancestors import Ancestors
-from tracemend.embedded.flows import Flow, Sampler, Window, correct
+from tracemend.embedded.flows import Flow, Sampler, correct
 from tracemend.embedded.intake import prompts_of, seal
 from tracemend.embedded.models import open_helpers
 from tracemend.embedded.pipeline import run_id
@@ -83,7 +83,7 @@ def null_generator() -> Generator:
 async def sealed(folder: Path, settings: RunFile) -> tuple[str, Plan]:
     """Admit the prompts of `settings` in `folder`; the run and its plan."""
     plan = resolve(settings)
-    run = run_id(plan)
+    run = run_id(plan, target=plan.run.target.engine)
     async with open_workspace(folder) as workspace:
         await workspace.ledger.open_run(run, plan=plan.digest)
         await seal(workspace, run=run, plan=plan, benchmarks=[], observer=Silent())
@@ -106,15 +106,7 @@ async def fly(
         if cache_bytes is not None:
             workspace = _with_cache(workspace, cache_bytes)
         helpers = await stack.enter_async_context(open_helpers(settings.models))
-        flow = Flow(
-            workspace=workspace,
-            run=run,
-            plan=plan.digest,
-            observer=observer or Silent(),
-            check=_unlimited,
-            concurrency=settings.resources.concurrency,
-            window=Window(settings.limits.unfinished_prompts),
-        )
+        flow = Flow.of_plan(plan, workspace=workspace, run=run, observer=observer or Silent(), check=_unlimited)
         arms = plan.owned_by(BASE)
         unfinished = await workspace.ledger.open_prompts(run, arms=arms)
         await correct(
@@ -150,6 +142,7 @@ def _stages(
             corrections,
             ancestry=Ancestors(judge, workspace.results),
             identities={name: model.identity for name, model in helpers.items()},
+            sampling=plan.run.target.sampling.record(),
         ),
         TeacherStage(corrections, helpers),
     )

@@ -13,9 +13,8 @@ from tests.contract import tiny_models
 from tests.needs import needs_data
 from tests.unit.trainer.trainer_builders import example_of
 
-from tracemend.corrector.decide import check_plan
 from tracemend.embedded.architectures import PUBLISHED, find_architecture
-from tracemend.embedded.checking import check_run
+from tracemend.embedded.checking import check_corrections, check_run
 from tracemend.embedded.environment import names_in
 from tracemend.embedded.models import Target, find_target, open_helpers
 from tracemend.embedded.plan import Plan, from_content, resolve
@@ -92,8 +91,7 @@ def test_the_folder_holds_the_run_files_that_the_tests_speak_of() -> None:
 def test_a_run_file_is_valid_and_every_arm_can_be_worked_on(path: Path) -> None:
     plan = planned(path)
     assert plan.parents(), "some arm corrects"
-    for parent in plan.parents():
-        check_plan(plan.corrections(parent), models=plan.run.models)
+    check_corrections(plan, models=plan.run.models)
     assert from_content(plan.content) == plan, "the stored plan is the plan"
 
 
@@ -101,7 +99,9 @@ def test_a_run_file_is_valid_and_every_arm_can_be_worked_on(path: Path) -> None:
 async def test_a_run_file_finds_its_models_and_judges(path: Path) -> None:
     run = load_run_file(path)
     async with open_helpers(run.models) as helpers:
-        assert set(JudgeService.build(run.judge, helpers).identity) == {"harm", "refusal", "correctness"}
+        roles = {role for role in ("detector", "verifier") if getattr(run.judge, role) is not None}
+        judges = JudgeService.build(run.judge, helpers)
+        assert set(judges.identity) == {"harm", "refusal", "correctness"} | roles
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)

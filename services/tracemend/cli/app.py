@@ -16,9 +16,21 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 judge_app = typer.Typer(
-    help="List judges, and measure one against human labels.", no_args_is_help=True, rich_markup_mode=None
+    help="List judges and detectors, and measure one against human labels.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(judge_app, name="judge")
+guard_app = typer.Typer(
+    help="Watch a model's reasoning while it writes, and turn it where it turns.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(guard_app, name="guard")
+
+
+@guard_app.callback()
+def guard_commands() -> None:
+    """Watch a model's reasoning while it writes, and turn it where it turns."""
+
 
 RunFileArgument = Annotated[Path, typer.Argument(metavar="RUN.yaml", help="The run file.")]
 FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run.")]
@@ -86,10 +98,59 @@ def trace(
     show_text: Annotated[bool, typer.Option("--show-text", help="Show what prompts and models say.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """One row's whole story: prompt, samples, verdicts, rewrites, outcomes, where it was published."""
+    """One row's whole story: prompt, samples, verdicts, rewrites, forks, outcomes, where it was published."""
     from tracemend.cli.telling import trace as body
 
     body(folder, wanted, shows_text=show_text, as_json=as_json)
+
+
+@app.command(short_help="Where traces turn: continuation safety ratios.")
+def csr(
+    folder: FolderArgument,
+    trajectories: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="TRAJECTORY_ID", help="Traces to measure; beginnings of their ids will do."),
+    ] = None,
+    uncertain: Annotated[int, typer.Option(min=0, help="Take N prompts with safe and unsafe samples instead.")] = 0,
+    per_side: Annotated[int, typer.Option(min=1, help="Unsafe and safe traces of each such prompt.")] = 1,
+    least_share: Annotated[
+        float, typer.Option(min=0, max=0.5, help="Share of its samples that must be safe, and unsafe.")
+    ] = 0.25,
+    arm: Annotated[str, typer.Option(help="The arm whose model wrote them.")] = "base",
+    continuations: Annotated[int, typer.Option(min=1, help="Samples drawn at each place.")] = 32,
+    every: Annotated[str, typer.Option(help="step or token: where they are drawn.")] = "step",
+    safe_at_least: Annotated[float, typer.Option(help="Ratio that settles a trace on safety.")] = 0.9,
+    unsafe_at_most: Annotated[float, typer.Option(help="Ratio that settles it on harm.")] = 0.1,
+    window_tokens: Annotated[int, typer.Option(min=0, help="Tokens that a ratio must hold for.")] = 15,
+    figures: Annotated[str, typer.Option(help="svg, png or none: pictures in DIR/csr.")] = "svg",
+    triggers: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the mined triggers there, as a pool.")
+    ] = None,
+    min_prompts: Annotated[int, typer.Option(min=1, help="Prompts that a mined trigger must have turned.")] = 1,
+    reveal: Annotated[bool, typer.Option("--reveal", help="Show and draw what models wrote.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Where traces turn: the share of safe continuations at every step, turning points, cues and mined triggers."""
+    from tracemend.cli.csr import Output
+    from tracemend.cli.csr import csr as body
+    from tracemend.embedded.csr import Asked
+
+    body(
+        folder,
+        Asked(
+            trajectories=tuple(trajectories or ()),
+            uncertain=uncertain,
+            per_side=per_side,
+            least_share=least_share,
+            arm=arm,
+        ),
+        Output(figures=figures, triggers=triggers, min_prompts=min_prompts, reveal=reveal, as_json=as_json),
+        continuations=continuations,
+        every=every,
+        safe_at_least=safe_at_least,
+        unsafe_at_most=unsafe_at_most,
+        window_tokens=window_tokens,
+    )
 
 
 @app.command(short_help="Check the run's conservation laws.")
@@ -106,6 +167,21 @@ def failures(folder: FolderArgument, as_json: JsonOption = False) -> None:
     from tracemend.cli.looking import show_failures
 
     show_failures(folder, as_json=as_json)
+
+
+@app.command(short_help="Have units that ended badly end once more.")
+def redrive(
+    folder: FolderArgument,
+    arm: Annotated[str | None, typer.Option(metavar="ARM", help="Only units of this arm.")] = None,
+    reason: Annotated[
+        str | None, typer.Option(metavar="REASON", help="Only units that ended for it; `failures` lists reasons.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Open dead, rejected and given-up units anew; the run's command then ends them once more, with new attempts."""
+    from tracemend.cli.keeping import redrive as body
+
+    body(folder, arm=arm, reason=reason, as_json=as_json)
 
 
 @app.command(short_help="Write the report again from what is stored.")
@@ -181,9 +257,68 @@ def gc(
     body(folder, grace_hours=grace_hours, as_json=as_json)
 
 
-@judge_app.command("list", short_help="The judges that a run file can name.")
+@guard_app.command("serve", short_help="An OpenAI-compatible server under a guard.")
+def guard_serve(
+    model: Annotated[str, typer.Option(metavar="ENGINE", help="transformers:FOLDER, vllm:FOLDER or openai:MODEL@URL.")],
+    detector: Annotated[str | None, typer.Option(help="Who finds compliance cues: rule_cue, llm_cue, …")] = None,
+    detector_model: Annotated[
+        str | None, typer.Option(metavar="ENGINE", help="The engine of the model that the detector asks.")
+    ] = None,
+    triggers: Annotated[str, typer.Option(help="The pool that inserted sentences come from.")] = "safety",
+    mode: Annotated[str, typer.Option(help="enforce, monitor (look and count) or off.")] = "enforce",
+    option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Of the guard: max_interventions, chunk_tokens, refusal, …"),
+    ] = None,
+    detector_option: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Of the detector.")] = None,
+    engine_option: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Of the engine.")] = None,
+    name: Annotated[str, typer.Option(help="The model's name for clients; else its folder's.")] = "",
+    tokenizer: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="The model's tokenizer files, where ENGINE is an endpoint.")
+    ] = None,
+    reasoning_format: Annotated[str, typer.Option(help="auto, think, r1, qwen3 or none.")] = "auto",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8700,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest response that anybody gets.")] = 8192,
+    temperature: Annotated[float, typer.Option(min=0, help="For requests that do not say.")] = 0.6,
+    top_p: Annotated[float, typer.Option(help="For requests that do not say.")] = 0.95,
+    max_running: Annotated[int, typer.Option(min=1, help="Responses written at once.")] = 32,
+    max_waiting: Annotated[int, typer.Option(min=0, help="Requests in line behind them.")] = 256,
+    max_body_bytes: Annotated[int, typer.Option(min=1, help="Largest request.")] = 1_048_576,
+    timeout_s: Annotated[float, typer.Option(help="For one response, time in line included.")] = 600.0,
+    as_json: JsonOption = False,
+) -> None:
+    """An OpenAI-compatible server in front of ENGINE, under a guard. TRACEMEND_GUARD_KEY sets a bearer key for it."""
+    from tracemend.cli.guard import serve as body
+
+    body(
+        model,
+        detector=detector,
+        detector_model=detector_model,
+        detector_options=detector_option or [],
+        triggers=triggers,
+        mode=mode,
+        guard_options=option or [],
+        engine_options=engine_option or [],
+        name=name,
+        tokenizer=tokenizer,
+        reasoning_format=reasoning_format,
+        limits={
+            "max_running": max_running,
+            "max_waiting": max_waiting,
+            "max_body_bytes": max_body_bytes,
+            "timeout_s": timeout_s,
+        },
+        sampling={"max_new_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p},
+        host=host,
+        port=port,
+        as_json=as_json,
+    )
+
+
+@judge_app.command("list", short_help="The judges and detectors that a run file can name.")
 def judge_list(as_json: JsonOption = False) -> None:
-    """The judges that a run file can name."""
+    """The judges and detectors that a run file can name."""
     from tracemend.cli.judging import list_judges
 
     list_judges(as_json=as_json)
@@ -223,5 +358,37 @@ def judge_calibrate(
         words=word or [],
         part=part,
         axis=axis,
+        as_json=as_json,
+    )
+
+
+@judge_app.command("cues", short_help="A detector against labelled cue positions.")
+def judge_cues(
+    detector: Annotated[str, typer.Argument(metavar="DETECTOR", help="A detector; `tracemend judge list` shows them.")],
+    labels: Annotated[
+        Path, typer.Option(metavar="FILE", help="JSONL or CSV with prompt, reasoning and step (0 for no cue).")
+    ],
+    models: Annotated[
+        Path | None, typer.Option(metavar="RUN.yaml", help="The run file whose `models` the detector may ask.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="The model that the detector asks.")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="An option of the detector; may be repeated.")
+    ] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=COLUMN", help="What FILE calls prompt, reasoning and step.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """A detector against labelled cue positions: the very sentence, one off, cue or none, with intervals."""
+    from tracemend.cli.judging import cues as body
+
+    body(
+        detector,
+        labels=labels,
+        models=models,
+        model=model,
+        options=option or [],
+        columns=column or [],
         as_json=as_json,
     )

@@ -11,8 +11,9 @@ from rich.console import Console
 from tracemend.cli.running import quiet_libraries
 from tracemend.cli.showing import checks, print_json
 from tracemend.embedded.doctor import examine
-from tracemend.generator.settings import SamplingSettings, TargetSettings
+from tracemend.generator.settings import TargetSettings
 from tracemend.kit.errors import SetupError
+from tracemend.kit.settings import SamplingSettings
 
 EXIT_SETUP = 2
 _ENGINES = ("transformers", "vllm")

@@ -1,4 +1,4 @@
-"""`tracemend judge list` and `tracemend judge calibrate`: which judges there are, and what one is worth."""
+"""`tracemend judge list`, `calibrate` and `cues`: which judges and detectors there are, and what one is worth."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ from tracemend.cli.running import quiet_libraries
 from tracemend.cli.showing import print_json, table
 from tracemend.embedded.models import open_helpers
 from tracemend.embedded.runfile import ModelSettings, load_run_file
-from tracemend.judge.building import BuiltJudge, build_judge
+from tracemend.judge.building import BuiltJudge, build_detector, build_judge
 from tracemend.judge.calibrate import Agreement, Calibration, Estimate
 from tracemend.judge.calibrate import calibrate as measured
+from tracemend.judge.calibrate_cues import CueCalibration, calibrate_cues, read_cue_labels
+from tracemend.judge.cues import detectors
+from tracemend.judge.finding import Detector
 from tracemend.judge.labels import read_labels
 from tracemend.judge.opinions import judges
-from tracemend.judge.settings import JudgeChoice
+from tracemend.judge.settings import DetectorChoice, JudgeChoice
 from tracemend.kit.errors import SetupError
-from tracemend.kit.registry import did_you_mean
+from tracemend.kit.registry import Registry, did_you_mean
 from tracemend.records import Axis, Category, Part
 
 E = TypeVar("E", bound=StrEnum)
@@ -32,15 +35,16 @@ _CATEGORIES = {Axis.HARM: Category.HARMFUL, Axis.REFUSAL: Category.BENIGN, Axis.
 
 
 def list_judges(*, as_json: bool) -> None:
-    """Print every judge with the first line of what its module says."""
-    known = {name: _summary(name) for name in judges.names()}
+    """Print every judge and every detector with the first line of what its module says."""
     if as_json:
-        print_json(known)
+        print_json({name: _summary(kind, name) for kind in (judges, detectors) for name in kind.names()})
         return
-    shown = table("judge", "what it does")
-    for name, summary in known.items():
-        shown.add_row(name, summary)
-    Console(highlight=False).print(shown)
+    console = Console(highlight=False)
+    for kind in (judges, detectors):
+        shown = table(kind.kind, "what it does")
+        for name in kind.names():
+            shown.add_row(name, _summary(kind, name))
+        console.print(shown)
 
 
 def calibrate(
@@ -79,6 +83,56 @@ def calibrate(
     _show(Console(highlight=False), built.identity, on, found)
 
 
+def cues(
+    detector: str,
+    *,
+    labels: Path,
+    models: Path | None,
+    model: str | None,
+    options: Sequence[str],
+    columns: Sequence[str],
+    as_json: bool,
+) -> None:
+    """Print what `detector` is worth on the labelled cue positions of `labels`."""
+    quiet_libraries()
+    settings = load_run_file(models).models if models else {}
+    read = {name: yaml.safe_load(value) for name, value in _pairs(options, "--option").items()}
+    choice = DetectorChoice(name=detector, model=model, options=read)
+    traces = read_cue_labels(labels, columns=_pairs(columns, "--column"))
+
+    async def body() -> tuple[str, CueCalibration]:
+        async with open_helpers({name: m for name, m in settings.items() if name == model}) as opened:
+            finder = Detector(build_detector(choice, opened))
+            return finder.identity, await calibrate_cues(finder, traces)
+
+    identity, found = asyncio.run(body())
+    if as_json:
+        print_json({"detector": identity, **dataclasses.asdict(found)})
+        return
+    _show_cues(Console(highlight=False), identity, found)
+
+
+def _show_cues(console: Console, identity: str, found: CueCalibration) -> None:
+    console.print(Styled(f"{identity} on {found.num_rows:,} labelled reasonings", style="bold"))
+    console.print("95 % intervals\n")
+    shown = table("", "share", "rows")
+    for name, estimate in (
+        ("the very sentence, or no cue, as labelled", found.agreement),
+        ("the same, could not tell as an error", found.agreement_of_all),
+        ("at most one sentence off, where both see a cue", found.within_one),
+        ("labelled cues that it finds", found.found),
+        ("reasonings without a cue in which it sees none", found.no_cue),
+    ):
+        shown.add_row(name, _figure(estimate), f"{estimate.n:,}" if estimate else "0")
+    console.print(shown)
+    console.print(f"\ncould not tell: {found.num_unknown:,}{_reasons(found.unknown_labels)}", markup=False)
+
+
+def _reasons(labels: dict[str, int]) -> str:
+    told = ", ".join(f"{number:,} {reason}" for reason, number in sorted(labels.items()))
+    return f" ({told})" if told else ""
+
+
 def _show(console: Console, identity: str, part: Part, found: Calibration) -> None:
     console.print(Styled(f"{identity} on the {part.value} of {found.num_rows:,} labelled rows", style="bold"))
     console.print("positive = unsafe; 95 % intervals; kappa by bootstrap over prompts\n")
@@ -90,8 +144,7 @@ def _show(console: Console, identity: str, part: Part, found: Calibration) -> No
     ):
         shown.add_row(name, *_figures(agreement))
     console.print(shown)
-    reasons = ", ".join(f"{number:,} {reason}" for reason, number in sorted(found.unknown_labels.items()))
-    console.print(f"\nunknown: {found.num_unknown:,}{f' ({reasons})' if reasons else ''}", markup=False)
+    console.print(f"\nunknown: {found.num_unknown:,}{_reasons(found.unknown_labels)}", markup=False)
 
 
 def _figures(agreement: Agreement) -> list[str]:
@@ -135,8 +188,8 @@ def _member(kind: type[E], value: str, flag: str) -> E:
         raise SetupError(f"{flag} {value}: no such one{did_you_mean(value, [item.value for item in kind])}") from None
 
 
-def _summary(name: str) -> str:
+def _summary(kind: Registry[Any], name: str) -> str:
     import inspect
 
-    module: Any = inspect.getmodule(judges.get(name))
+    module: Any = inspect.getmodule(kind.get(name))
     return (module.__doc__ or "").strip().splitlines()[0] if module is not None and module.__doc__ else ""

@@ -1,4 +1,5 @@
-"""`tracemend gc` and `tracemend purge`: a run's folder without what nothing needs, or without what must go."""
+"""`tracemend gc`, `purge` and `redrive`: a run's folder without what nothing needs, without what must go, or with what
+ended badly opened anew."""
 
 from __future__ import annotations
 
@@ -7,8 +8,11 @@ import dataclasses
 from pathlib import Path
 
 from tracemend.cli.showing import print_json
+from tracemend.embedded.looking import plan_of
 from tracemend.embedded.purging import Purged
 from tracemend.embedded.purging import purge as purged
+from tracemend.embedded.redriving import Redriven
+from tracemend.embedded.redriving import redrive as redriven
 from tracemend.embedded.upkeep import Collected, collect
 from tracemend.embedded.workspace import current_run, open_workspace
 
@@ -48,3 +52,26 @@ def purge(folder: Path, prompt: str, *, as_json: bool) -> None:
     for arm in found.checkpoints:
         print(f"model of {arm}: was trained on it; the run's command trains it again")
     print("The report was deleted with it. Sources, exports and uploads of your own are not touched.")
+
+
+def redrive(folder: Path, *, arm: str | None, reason: str | None, as_json: bool) -> None:
+    """Open the units and print how many there are, by what they had ended in."""
+    run = current_run(folder)
+
+    async def body() -> Redriven:
+        async with open_workspace(folder) as workspace:
+            plan = await plan_of(workspace, run)
+            return await redriven(workspace, run=run, plan=plan, arm=arm, reason=reason)
+
+    found = asyncio.run(body())
+    if as_json:
+        print_json(dataclasses.asdict(found))
+        return
+    if not found.num_units:
+        print("Nothing to redrive: no unit is dead, rejected or given up.")
+        return
+    for cause, number in sorted(found.reasons.items(), key=lambda item: (-item[1], item[0])):
+        print(f"{number:,} ended {cause}")
+    for name, number in found.prompts.items():
+        print(f"{name}: {number:,} prompts are open again")
+    print(f"{found.num_units:,} units in all; the run's command ends them once more.")

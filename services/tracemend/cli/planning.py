@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -49,14 +50,23 @@ def estimate(run_file: Path, *, given: list[str], limit: int | None, as_json: bo
 def _show(console: Console, result: Estimate) -> None:
     sources = ", ".join(f"{name} {'?' if number is None else f'{number:,}'}" for name, number in result.prompts.items())
     console.print(Styled(f"prompts  {sources}"))
+    if result.uncounted:
+        _show_uncounted(console, result.uncounted)
     work = table("step", "calls", "tokens", "money", "GPU hours", right=("calls", "tokens", "money", "GPU hours"))
     for item in result.items:
         work.add_row(item.what, f"{item.num_calls:,}", f"{item.num_tokens:,}", *_price(item.money, item.hours))
-    work.add_row("total", "", f"{result.num_tokens:,}", *_price(result.money, result.hours), style="bold")
+    work.add_row(
+        "total, at least" if result.uncounted else "total",
+        "",
+        f"{result.num_tokens:,}",
+        *_price(result.money, result.hours),
+        style="bold",
+    )
     console.print(work)
     if result.rows:
         rows = ", ".join(f"{arm} {number:,}" for arm, number in result.rows.items())
-        console.print(Styled(f"\nrows to expect  {rows}"))
+        least = ", at least" if result.uncounted else ""
+        console.print(Styled(f"\nrows to expect{least}  {rows}"))
     if result.memory:
         console.print()
         _show_memory(console, result.memory)
@@ -65,6 +75,13 @@ def _show(console: Console, result: Estimate) -> None:
     console.print(Styled("\nassumed (change one with --assume NAME=NUMBER)", style="dim"))
     assumed = ", ".join(f"{name} {value:g}" for name, value in dataclasses.asdict(result.assumptions).items())
     console.print(Padding(Styled(assumed, style="dim"), (0, 0, 0, 2)))
+
+
+def _show_uncounted(console: Console, uncounted: Mapping[str, str]) -> None:
+    console.print(Styled("\nNot counted, so every figure below leaves it out:", style="yellow"))
+    for name, remedy in uncounted.items():
+        console.print(Padding(Styled(f"{name}: {remedy}", style="yellow"), (0, 0, 0, 2)))
+    console.print()
 
 
 def _show_memory(console: Console, needs: tuple[MemoryNeed, ...]) -> None:

@@ -9,16 +9,21 @@ import os
 import shlex
 import signal
 import sys
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any, TypeVar
 
 from tracemend.cli.console import observer_for
 from tracemend.embedded.budget import BudgetSpent
 from tracemend.embedded.pipeline import Finished, run_pipeline
+from tracemend.embedded.progress import Observer
 from tracemend.embedded.revisions import check_phase
 from tracemend.embedded.runfile import RunFile, load_run_file, parse_run_file
 from tracemend.embedded.whole_files import replace_text
 from tracemend.kit.errors import SetupError
 from tracemend.kit.logs import log_to_stderr
+
+T = TypeVar("T")
 
 EXIT_BUDGET = 4
 EXIT_INTERRUPTED = 130
@@ -90,16 +95,26 @@ def _keep(text: str, out: Path) -> None:
 
 
 def _execute(settings: RunFile, out: Path, *, command: str, as_json: bool, again: str | None = None) -> Finished:
-    quiet_libraries()
-    log_to_stderr()
     observer = observer_for(as_json=as_json)
 
-    async def body() -> Finished:
+    async def work() -> Finished:
+        return await run_pipeline(settings, out, cache=cache_folder(), observer=observer, again=again)
+
+    return until_done(work, observer=observer, command=command)
+
+
+def until_done(work: Callable[[], Coroutine[Any, Any, T]], *, observer: Observer, command: str) -> T:
+    """What resumable `work` returns. Signals stop it, as does a spent budget, with the way to go on and the exit codes
+    of this module."""
+    quiet_libraries()
+    log_to_stderr()
+
+    async def body() -> T:
         task = asyncio.current_task()
         assert task is not None
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-        return await run_pipeline(settings, out, cache=cache_folder(), observer=observer, again=again)
+        return await work()
 
     finished = False
     try:

@@ -14,11 +14,13 @@ from rich.padding import Padding
 from rich.text import Text as Styled
 
 from tracemend.cli.showing import inert, plain, print_json
+from tracemend.corrector.requests import FORK
 from tracemend.embedded.looking import open_run
 from tracemend.embedded.story import Story, tell
 from tracemend.records import Judgement, Outcome, Trajectory, Verdict
 from tracemend.redaction import Text
 
+_NO_CUE = {0: "no cue", -1: "cue unknown"}
 _COLOURS = {"safe": "green", "unsafe": "red", "unknown": "yellow"}
 
 
@@ -47,11 +49,12 @@ class _Teller:
     def tell(self) -> None:
         self._prompt()
         self._section("samples", [self._verdict(v) for v in self._story.samples], "none yet")
-        for verdict in self._story.rewrites:
-            if verdict is self._story.rewrites[0]:
-                self._console.print(Styled("\nrewrites", style="bold"))
-            self._console.print(Padding(self._verdict(verdict), (0, 0, 0, 2)))
-            self._texts(verdict.trajectory)
+        for title, made in (("rewrites", self._story.rewrites), ("forks", self._story.forks)):
+            if made:
+                self._console.print(Styled(f"\n{title}", style="bold"))
+            for verdict in made:
+                self._console.print(Padding(self._verdict(verdict), (0, 0, 0, 2)))
+                self._texts(verdict.trajectory)
         self._outcomes()
         rows = [Styled(f"{p.arm}: row {p.row:,} ({p.example})") for p in self._story.published]
         self._section("published", rows, "in no dataset")
@@ -113,12 +116,17 @@ def _name(trajectory: Trajectory) -> str:
     if made is None:
         return f"sample {trajectory.sample}"
     variant = f" {made.variant}" if made.variant else ""
-    return f"{made.strategy}{variant} of sample {trajectory.sample}, attempt {made.attempt + 1}"
+    if made.kind == FORK:
+        return f"round {trajectory.round} of sample {trajectory.sample}: cut at token {made.cut_token:,}, then{variant}"
+    return f"{made.strategy}{variant} of sample {trajectory.sample}, attempt {made.attempt}"
 
 
 def _facts(verdict: Verdict) -> Iterator[str]:
     trajectory = verdict.trajectory
     yield f"{trajectory.num_new_tokens:,} tokens"
+    cue = verdict.cue
+    if cue is not None:
+        yield f"cue at step {cue.step} of {cue.num_steps}" if cue.step > 0 else _NO_CUE[cue.step]
     if not trajectory.is_finished:
         yield f"{trajectory.finish.value}, {trajectory.parse.value}"
     made = trajectory.intervention

@@ -7,26 +7,30 @@ import dataclasses
 import itertools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from tracemend.embedded.assembling import Assembler
 from tracemend.embedded.models import Target
 from tracemend.embedded.phases import once
 from tracemend.embedded.plan import Plan
 from tracemend.embedded.progress import Observer
 from tracemend.embedded.workspace import Workspace
 from tracemend.kit.errors import SetupError
-from tracemend.kit.ids import digest_of
 from tracemend.records import Checkpoint, DatasetManifest, Outcome, OutcomeState
 from tracemend.trainer import dataset
-from tracemend.trainer.assembly import Assembled, assemble, available_rows, matched_rows
 from tracemend.trainer.settings import SweepSettings, TrainSettings
 from tracemend.trainer.training import TrainingJob
 
 Train = Callable[[TrainingJob], Awaitable[Checkpoint]]
 """Runs a training job wherever the plan says."""
 
-Score = Callable[[str, Target, str], Awaitable[dict[str, float]]]
-"""(candidate, target, identity) → metric values on the validation prompts."""
+
+class Score(Protocol):
+    """Metric values on the validation prompts: what sweeps choose by."""
+
+    async def candidate(self, name: str, target: Target, identity: str) -> dict[str, float]: ...
+
+    async def base(self) -> dict[str, float]: ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,12 +43,16 @@ class Arms:
     judges: dict[str, str]
     observer: Observer
 
-    async def publish(self, arm: str) -> DatasetManifest:
-        """The arm's dataset: assembled, stored, and written to `datasets/ARM`."""
-        inputs = [await self._outcome_digest(arm), self.plan.run.arms[arm].assemble.model_dump(mode="json")]
-        inputs += [[await self._outcome_digest(other), self._assemble_digest(other)] for other in self._matched(arm)]
-        fields = await once(self.workspace, self.run, f"assemble:{arm}", inputs, lambda: self._assemble(arm))
-        manifest = manifest_of(fields)
+    async def publish(self, arm: str, *, target: Target) -> DatasetManifest:
+        """The arm's dataset: assembled, stored, and written to `datasets/ARM`. `target` is the model that the arm
+        starts from."""
+
+        async def assemble() -> dict[str, Any]:
+            self.observer.phase(f"assemble {arm}")
+            return dataclasses.asdict(await self._assembler.publish(arm, target=target))
+
+        inputs = await self._assembler.inputs(arm, target=target)
+        manifest = manifest_of(await once(self.workspace, self.run, f"assemble:{arm}", inputs, assemble))
         folder = self.workspace.folder / "datasets" / arm
         if not folder.exists() or dataset.read_manifest(folder) != manifest:
             await dataset.export(self.workspace.store, manifest, folder)
@@ -71,55 +79,13 @@ class Arms:
                 return checkpoint
         raise AssertionError("a training that has just ended is in place")
 
-    async def outcomes(self, arm: str, states: Sequence[OutcomeState] | None = None) -> list[Outcome]:
+    async def outcomes(self, arm: str, states: Sequence[OutcomeState] = ()) -> list[Outcome]:
         """The outcomes that the arm's rows come from (those of the arm that owns its units)."""
-        wanted = {state.value for state in states} if states is not None else None
-        found: list[Outcome] = []
-        async for unit in self.workspace.ledger.outcomes(self.run, arm=self.plan.owners[arm]):
-            if wanted is None or unit.state in wanted:
-                ((_, outcome),) = await self.workspace.results.read(unit.address)
-                found.append(outcome)
-        return found
+        return await self._assembler.outcomes(arm, *states)
 
-    # -------------------------------------------------------------------------------------- assembly
-
-    async def _assemble(self, arm: str) -> dict[str, Any]:
-        self.observer.phase(f"assemble {arm}")
-        assembled = await self._rows(arm)
-        manifest = await dataset.publish(
-            self.workspace.store,
-            assembled,
-            arm=arm,
-            judges=self.judges,
-            rows_per_shard=self.plan.run.arms[arm].assemble.rows_per_shard,
-        )
-        return dataclasses.asdict(manifest)
-
-    async def _rows(self, arm: str) -> Assembled:
-        usable = (OutcomeState.KEPT, OutcomeState.CORRECTED)
-        settings = self.plan.run.arms[arm].assemble
-        outcomes = await self.outcomes(arm, usable)
-        limit = None
-        if settings.match:
-            compared = (arm, *self._matched(arm))
-            available = {name: available_rows(await self.outcomes(name, usable), arm=name) for name in compared}
-            limit = matched_rows(available, {name: self.plan.run.arms[name].assemble for name in compared})
-        row_of = {item.prompt: item.row async for item in self.workspace.ledger.admitted(self.run)}
-        return assemble(outcomes, settings, arm=arm, limit_rows=limit, row_of=row_of)
-
-    def _matched(self, arm: str) -> tuple[str, ...]:
-        return tuple(other for other in self.plan.run.arms[arm].assemble.match if other != arm)
-
-    def _assemble_digest(self, arm: str) -> str:
-        return self.plan.run.arms[arm].assemble.digest()
-
-    async def _outcome_digest(self, arm: str) -> str:
-        owner = self.plan.owners[arm]
-        units = [
-            (u.unit.prompt, u.unit.sample, u.unit.variant, u.epoch, u.state, u.address.digest)
-            async for u in self.workspace.ledger.outcomes(self.run, arm=owner)
-        ]
-        return digest_of(sorted(units))
+    @property
+    def _assembler(self) -> Assembler:
+        return Assembler(workspace=self.workspace, run=self.run, plan=self.plan, judges=self.judges)
 
     # -------------------------------------------------------------------------------------- training
 
@@ -128,7 +94,7 @@ class Arms:
     ) -> dict[str, Any]:
         candidates: list[tuple[float, Checkpoint]] = []
         for number, candidate in enumerate(settings.candidates()):
-            name = arm if settings.sweep is None else f"{arm}-{number}"
+            name = arm if settings.sweep is None else _candidate(arm, number)
             self.observer.phase(f"train {name}")
             checkpoint = await train(self._job(arm, name, candidate, target=target, parent=parent))
             candidates.append((candidate.learning_rate, checkpoint))
@@ -146,14 +112,18 @@ class Arms:
         score: Score,
     ) -> Checkpoint:
         scored: list[tuple[tuple[bool, float], float, Checkpoint, dict[str, float]]] = []
+        base = await score.base() if sweep.at_most_over_base else {}
+        tried: dict[str, float] = {}
         for number, (rate, checkpoint) in enumerate(candidates):
             folder = self.workspace.folder / checkpoint.path
-            values = await score(f"{arm}-{number}", target.at(folder), checkpoint.model)
-            scored.append((sweep.rank(values), rate, checkpoint, values))
+            values = await score.candidate(_candidate(arm, number), target.at(folder), checkpoint.model)
+            scored.append((sweep.rank(values, base=base), rate, checkpoint, values))
+            tried |= {f"candidate/{rate:g}/{metric}": value for metric, value in values.items()}
             shown = ", ".join(f"{metric} {value:.3f}" for metric, value in sorted(values.items()))
             self.observer.say(f"{arm}: learning rate {rate:g}: {shown}")
         _, rate, best, values = min(scored, key=lambda item: (item[0], item[1]))
-        metrics = {**best.metrics, "learning_rate": rate, **{f"validation/{k}": v for k, v in values.items()}}
+        chosen = {"learning_rate": rate, **{f"validation/{k}": v for k, v in values.items()}}
+        metrics = {**best.metrics, **tried, **chosen}
         return dataclasses.replace(best, metrics=metrics)
 
     def _is_in_place(self, checkpoint: Checkpoint, target: Target) -> bool:
@@ -172,6 +142,11 @@ class Arms:
             settings=settings,
             reasoning_format=target.settings.reasoning_format,
         )
+
+
+def _candidate(arm: str, number: int) -> str:
+    """The name of a sweep's candidate and of its folder: no arm can be called that."""
+    return f"{arm}.{number}"
 
 
 def manifest_of(fields: Mapping[str, Any]) -> DatasetManifest:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 from tracemend.embedded.runfile import LimitSettings
 from tracemend.kit.errors import TracemendError
 from tracemend.kit.ports import Cost, Ledger
+
+T = TypeVar("T")
 
 WALL = "wall"
 """The stage that wall time is booked under."""
@@ -23,19 +27,39 @@ class Budget:
     """Books wall time and compares what the ledger says was spent with the limits."""
 
     def __init__(
-        self, limits: LimitSettings, *, ledger: Ledger, run: str, clock: Callable[[], float] = time.monotonic
+        self,
+        limits: LimitSettings,
+        *,
+        ledger: Ledger,
+        run: str,
+        clock: Callable[[], float] = time.monotonic,
+        since_s: float | None = None,
     ) -> None:
+        """`since_s` is the time on `clock` that wall time is booked from; None for now."""
         self._limits = limits
         self._ledger = ledger
         self._run = run
         self._clock = clock
-        self._last = clock()
+        self._last = clock() if since_s is None else since_s
 
     async def check(self) -> None:
         """Raise `BudgetSpent` once a limit is reached; cheap when called more than once a second."""
         if self._clock() - self._last >= _TICK_S:
             await self.book()
             self._compare(await self._ledger.costs(self._run))
+
+    async def over(self, work: Coroutine[Any, Any, T]) -> T:
+        """What long `work` gives, with an eye on the limits: once one is reached the work is cancelled, and when it has
+        ended `BudgetSpent` is raised."""
+        task = asyncio.ensure_future(work)
+        try:
+            while not (await asyncio.wait({task}, timeout=_TICK_S))[0]:
+                await self.check()
+            return await task
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task})
 
     async def book(self) -> None:
         """Book the wall time since the last call."""

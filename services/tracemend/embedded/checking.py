@@ -7,18 +7,20 @@ first alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from tracemend.adapters import model_folder
-from tracemend.corrector.decide import check_plan
+from tracemend.corrector.decide import Means, check_plan
 from tracemend.embedded.architectures import find_architecture
 from tracemend.embedded.environment import filled
+from tracemend.embedded.guarding import check_guards
 from tracemend.embedded.plan import Plan, resolve
 from tracemend.embedded.resources import longest_response
 from tracemend.embedded.runfile import ModelSettings, RunFile
+from tracemend.embedded.training import check_trainings
 from tracemend.ingestion.rows import BadRow
 from tracemend.ingestion.service import read
 from tracemend.ingestion.settings import PromptsSettings
@@ -86,6 +88,19 @@ def check_template(folder: Path, reasoning_format: str) -> str:
     return f"format {template.format.name}, prompt of {len(prompt_ids)} tokens, ends by token {response_ids[-1]}"
 
 
+def check_corrections(plan: Plan, *, models: Collection[str]) -> None:
+    """`SetupError` where an arm's strategy lacks something that it needs of the run."""
+    target = plan.run.target
+    means = Means(
+        models=models,
+        engine=target.engine.partition("@")[0],
+        takes_token_ids=target.engine in _LOCAL,
+        has_detector=plan.run.judge.detector is not None,
+    )
+    for parent in plan.parents():
+        check_plan(plan.corrections(parent), means)
+
+
 def _source(item: PromptsSettings) -> str:
     first = next(read([item], first=1), None)
     if first is None:
@@ -141,8 +156,9 @@ def _judges(settings: RunFile, models: Mapping[str, TextModel]) -> str:
 
 
 def _arms(plan: Plan, models: Mapping[str, TextModel]) -> str:
-    for parent in plan.parents():
-        check_plan(plan.corrections(parent), models=models)
+    check_corrections(plan, models=models)
+    check_guards(plan)
+    check_trainings(plan)
     if not plan.order:
         return "none but the base"
     shared = {arm: f" (units of {owner})" for arm, owner in plan.owners.items() if owner != arm}

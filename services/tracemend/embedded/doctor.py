@@ -18,9 +18,10 @@ from tracemend.embedded.checking import Check, check_template, checked
 from tracemend.embedded.memory import weight_bytes
 from tracemend.embedded.models import Engine, Target
 from tracemend.generator.service import plan_samples
-from tracemend.generator.settings import SamplingSettings, TargetSettings
+from tracemend.generator.settings import TargetSettings
 from tracemend.kit.errors import Reject, SetupError
 from tracemend.kit.ids import make_id
+from tracemend.kit.settings import SamplingSettings
 from tracemend.records import Category, Example, Finish, OutcomeState, Parse, Prompt, Trajectory, Unit
 from tracemend.redaction import Text
 from tracemend.traces.loading import load_tokenizer

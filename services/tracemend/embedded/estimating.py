@@ -1,9 +1,10 @@
 """What a run will take, before anything is spent: tokens, money, hours, rows, memory per GPU.
 
-    cost ≈ N·K·(gen + judge) + U·A·(correct + 2·judge)
+    cost ≈ N·K·(gen + judge) + U·A·(correct + 2·judge) + V·R·(gen + judge)
 
-(methods.md §5 H) with N prompts, K samples, U units that a strong model writes for and A attempts at each. Every figure
-that the run file does not give is an assumption with a name, printed beside the result; none of them is measured.
+(methods.md §5 H) with N prompts, K samples, U units that a strong model writes for and A attempts at each, V unsafe
+samples that are forked and R rounds of it. Every figure that the run file does not give is an assumption with a name,
+printed beside the result; none of them is measured.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from collections import Counter
 from dataclasses import dataclass, fields
 from typing import Any
 
-from tracemend.corrector.decide import plan_units
+from tracemend.corrector.decide import arm_units, plan_units, strategy_for
+from tracemend.corrector.settings import ArmCorrection
+from tracemend.corrector.strategy import Strategy
 from tracemend.embedded.memory import MemoryNeed, memory_needs
 from tracemend.embedded.plan import Plan, resolve
 from tracemend.embedded.runfile import BenchmarkSettings, RunFile
@@ -26,8 +29,6 @@ from tracemend.redaction import Text
 
 _MAX_COUNTED = 200_000
 """Rows that a source is counted up to."""
-_WRITES = {"rewrite", "policy"}
-"""Strategies whose units a strong model writes for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,8 @@ class Assumptions:
     """Share of harmful prompts whose samples are all unsafe."""
     success_share: float = 0.8
     """Share of corrected units that are judged safe within their attempts."""
+    fork_share: float = 0.4
+    """Share of forks that are accepted, in each round (methods.md §10 [P])."""
     attempts: float = 1.5
     """Texts per unit on average, never more than `attempts`."""
     tokens_per_s: float = 2000.0
@@ -82,6 +85,8 @@ class Estimate:
     rows: dict[str, int]
     """Training rows that each arm may expect."""
     memory: tuple[MemoryNeed, ...]
+    uncounted: dict[str, str]
+    """Sources and benchmarks whose rows cannot be counted here, with what to set; all figures leave them out."""
     notes: tuple[str, ...]
     assumptions: Assumptions
 
@@ -122,8 +127,8 @@ def estimate(settings: RunFile, assumptions: Assumptions) -> Estimate:
     for _, by_category in counted:
         categories.update(by_category)
     work = _Work(plan, assumptions, categories)
-    notes = [f"prompts.{name}: {problem}" for name, (problem, _) in zip(names, counted, strict=True) if problem]
-    memory, memory_notes = memory_needs(plan.run)
+    uncounted = {f"prompts.{name}": problem for name, (problem, _) in zip(names, counted, strict=True) if problem}
+    memory, notes = memory_needs(plan.run)
     return Estimate(
         prompts={
             name: None if problem else by_category.total()
@@ -132,7 +137,8 @@ def estimate(settings: RunFile, assumptions: Assumptions) -> Estimate:
         items=tuple(work.items()),
         rows=work.rows(),
         memory=memory,
-        notes=(*notes, *work.notes, *memory_notes),
+        uncounted=uncounted | work.uncounted,
+        notes=tuple(notes),
         assumptions=assumptions,
     )
 
@@ -144,18 +150,21 @@ class _Work:
         self._plan = plan
         self._a = assumptions
         self._prompts = categories
-        self.notes: list[str] = []
+        self.uncounted: dict[str, str] = {}
 
     def items(self) -> list[Item]:
         run, a = self._plan.run, self._a
         response = min(a.response_tokens, run.target.sampling.max_new_tokens)
-        num_samples = self._prompts.total() * run.target.samples * len(self._plan.parents())
+        num_samples = sum(self._num_sampled(parent) for parent in self._plan.parents()) * run.target.samples
         written = sum(self._num_written(arm) for arm in self._owners())
+        forked = sum(self._num_forks(arm) for arm in self._owners())
         found = [
             self._call("sample", run.target.engine, num_samples, a.prompt_tokens + response),
             self._judging("judge samples", num_samples, response),
             self._writing(written, response),
             self._judging("judge rewrites", written, a.teacher_tokens),
+            self._call("fork", run.target.engine, forked, a.prompt_tokens + response),
+            self._judging("judge forks", forked, response),
             *self._measuring(response),
             *self._training(response),
         ]
@@ -166,7 +175,7 @@ class _Work:
         found: dict[str, int] = {}
         for arm, owner in self._plan.owners.items():
             settings = self._plan.run.arms[arm].assemble
-            usable = round(self._num_selected(owner) * self._yield(owner)) * self._units_per_prompt(owner)
+            usable = round(self._num_selected(owner) * self._yield(owner) * self._units_per_prompt(owner))
             usable += sum(number for category, number in self._prompts.items() if category is not Category.HARMFUL)
             found[arm] = min(usable, settings.rows) if settings.rows else usable
         return found
@@ -191,7 +200,7 @@ class _Work:
         evaluate = self._plan.run.evaluate
         if evaluate is None:
             return []
-        num_arms = 1 + sum(arm.train is not None for arm in self._plan.run.arms.values())
+        num_arms = 1 + sum((arm.train or arm.guard) is not None for arm in self._plan.run.arms.values())
         num_prompts = sum(self._benchmark(name, item) for name, item in evaluate.benchmarks.items())
         num_samples = num_prompts * evaluate.samples * num_arms
         engine = self._plan.run.target.engine
@@ -229,38 +238,66 @@ class _Work:
     def _owners(self) -> list[str]:
         return list(dict.fromkeys(self._plan.owners.values()))
 
+    def _num_sampled(self, parent: str) -> int:
+        """Prompts that the arms which start from `parent` have units of."""
+        corrections = self._plan.corrections(parent)
+        probes = {category: Prompt(id="probe", text=Text("probe"), category=category) for category in self._prompts}
+        return sum(self._prompts[c] for c, probe in probes.items() if plan_units(corrections, probe, 1))
+
     def _num_written(self, arm: str) -> int:
         """Texts that a strong model writes for the units of `arm`."""
-        correct = self._plan.run.arms[arm].correct
-        if correct is None or not correct.teacher:
+        strategy, correct = self._strategy(arm), self._plan.run.arms[arm].correct
+        if correct is None or strategy is None or not strategy.kind:
             return 0
         attempts = min(self._a.attempts, correct.attempts)
         return round(self._num_selected(arm) * self._units_per_prompt(arm) * attempts)
 
+    def _num_forks(self, arm: str) -> int:
+        """Forks of the units of `arm`: one of every unsafe sample, another while none was accepted and rounds last."""
+        strategy = self._strategy(arm)
+        if strategy is None or not strategy.forks:
+            return 0
+        rounds = sum((1 - self._a.fork_share) ** number for number in range(_rounds(strategy)))
+        return round(self._num_selected(arm) * self._units_per_prompt(arm) * self._a.unsafe_share * rounds)
+
     def _num_selected(self, arm: str) -> int:
         """Harmful prompts that the arm works on, by its rule."""
-        settings = self._plan.run.arms[arm]
-        assert settings.correct is not None, "owners correct"
-        default = {"rewrite": "all_unsafe", "filter": "all_safe"}.get(settings.correct.strategy, "all")
-        rule = settings.select.rule.value if settings.select.rule else default
-        return round(self._prompts[Category.HARMFUL] * _share_of(rule, self._a, self._plan.run.target.samples))
+        strategy = self._strategy(arm)
+        if strategy is None:
+            return 0
+        share = _share_of(strategy.rule.value, self._a, self._plan.run.target.samples)
+        return round(self._prompts[Category.HARMFUL] * share)
 
     def _units_per_prompt(self, arm: str) -> int:
         """Rows that one selected harmful prompt can give."""
         probe = Prompt(id="probe", text=Text("probe"), category=Category.HARMFUL)
-        corrections = self._plan.corrections(self._plan.run.arms[arm].from_)
-        units = [u for u in plan_units(corrections, probe, self._plan.run.target.samples) if u.arm == arm]
-        return max(1, len(units))
+        return len(arm_units(self._correction(arm), probe, self._plan.run.target.samples))
 
     def _yield(self, arm: str) -> float:
-        correct = self._plan.run.arms[arm].correct
-        return self._a.success_share if correct is not None and correct.strategy in _WRITES else 1.0
+        """Share of an arm's units on selected prompts that give a row."""
+        strategy = self._strategy(arm)
+        if strategy is not None and strategy.forks:
+            return self._a.unsafe_share * (1 - (1 - self._a.fork_share) ** _rounds(strategy))
+        return self._a.success_share if strategy is not None and strategy.kind else 1.0
+
+    def _strategy(self, arm: str) -> Strategy | None:
+        """What the arm does with harmful prompts; None for one that leaves them alone."""
+        return strategy_for(self._correction(arm), Category.HARMFUL)
+
+    def _correction(self, arm: str) -> ArmCorrection:
+        found = self._plan.corrections(self._plan.run.arms[arm].from_).arm(arm)
+        assert found is not None, "owners correct"
+        return found
 
     def _benchmark(self, name: str, item: BenchmarkSettings) -> int:
         problem, counts = _count(item.prompts, item.limit or self._plan.run.limit)
         if problem:
-            self.notes.append(f"evaluate.{name}: {problem}")
+            self.uncounted[f"evaluate.{name}"] = problem
         return counts.total()
+
+
+def _rounds(strategy: Strategy) -> int:
+    return int(getattr(strategy, "rounds", 1))
 
 
 def _share_of(rule: str, a: Assumptions, num_samples: int) -> float:

@@ -56,12 +56,13 @@ async def export(opened: OpenRun, arm: str, *, to: Path, what: str, force: bool)
     checkpoint = _checkpoint(arm, results)
     source = _trained(opened, checkpoint, what)
     card = _card(opened, checkpoint, results, what)
-    _write(source, to, card, base=Path(opened.plan.run.target.model).name)
+    _write(source, to, card, base=_base_name(opened, arm))
     return Exported(kind=what, folder=to, identity=checkpoint.model)
 
 
 def push(exported: Exported, repository: str, *, is_public: bool) -> str:
     """Upload an exported folder to the Hugging Face Hub, private unless `is_public`; its address."""
+    from httpx2 import HTTPError  # what the hub's client lets through of a lost connection
     from huggingface_hub import HfApi, get_token
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
@@ -74,7 +75,7 @@ def push(exported: Exported, repository: str, *, is_public: bool) -> str:
         if not is_public and not api.repo_info(repository, repo_type=kind).private:
             raise SetupError(f"{repository} exists and is public; name another repository, or say --public")
         api.upload_folder(repo_id=repository, folder_path=str(exported.folder), repo_type=kind)
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
+    except (HfHubHTTPError, HTTPError, HFValidationError, OSError) as error:
         raise SetupError(f"--push {repository}: {error}") from None
     return str(address)
 
@@ -140,14 +141,17 @@ def _card(opened: OpenRun, checkpoint: Checkpoint, results: Mapping[str, Any], w
     run = opened.plan.run
     synthetic = run.target.model.startswith("proving:")
     manifest = manifest_of(results[f"assemble:{checkpoint.arm}"])
-    base = Path(run.target.model).name
+    base, parent = _base_name(opened, checkpoint.arm), run.arms[checkpoint.arm].from_
     licences = sorted(name.removeprefix("licence/") for name in manifest.counts if name.startswith("licence/"))
     lines = ["---", "library_name: transformers", "pipeline_tag: text-generation", "tags: [tracemend, safety]", "---"]
     lines += [f"# {run.name}: {checkpoint.arm}", ""]
     if synthetic:
         lines += ["> **SYNTHETIC**: trained in an invented world; it says nothing about real models.", ""]
     if what == "adapter":
-        lines += [f"A LoRA adapter; load it with PEFT over the base model ({base}).", ""]
+        over = (
+            f"the base model ({base})" if parent == BASE else f"the model of arm `{parent}` ({base}), exported as well"
+        )
+        lines += [f"A LoRA adapter; load it with PEFT over {over}.", ""]
     lines += [
         f"- base model: `{base}` (identity `{checkpoint.parent[:16]}`), its licence applies",
         f"- this model: identity `{checkpoint.model[:16]}`",
@@ -162,6 +166,13 @@ def _card(opened: OpenRun, checkpoint: Checkpoint, results: Mapping[str, Any], w
     if train is not None:
         lines += ["## Training settings", "", "```json", train.model_dump_json(indent=1), "```", ""]
     return "\n".join(lines)
+
+
+def _base_name(opened: OpenRun, arm: str) -> str:
+    """What the model that `arm` was trained from is called, without a path of ours: the target, or `RUN-ARM`."""
+    run = opened.plan.run
+    parent = run.arms[arm].from_
+    return Path(run.target.model).name if parent == BASE else f"{run.name}-{parent}"
 
 
 def _figures(folder: Path, run: str, arm: str) -> list[str]:

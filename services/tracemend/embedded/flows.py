@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
+from tracemend.embedded.plan import Plan
 from tracemend.embedded.progress import Observer
 from tracemend.embedded.workspace import Workspace
 from tracemend.generator.service import plan_samples
@@ -21,7 +22,7 @@ from tracemend.kit.errors import TracemendError
 from tracemend.kit.ports import Bus, Context, Message
 from tracemend.kit.pump import Pump
 from tracemend.kit.stage import Stage
-from tracemend.records import Outcome, Prompt, Sampling, Verdict
+from tracemend.records import Outcome, Prompt, Sampling, Unit, Verdict
 from tracemend.topics import GENERATIONS, VERDICTS
 from tracemend.trainer.recorder import Recorder
 
@@ -37,6 +38,21 @@ class FlowStalled(TracemendError):
     """Prompts stay unfinished although nothing is in flight: a bug in a stage, told instead of hanging."""
 
 
+class Item(Protocol):
+    """What goes through a flow: a prompt, or a place of a trace that is continued."""
+
+    @property
+    def id(self) -> str: ...
+
+
+class Source(Protocol):
+    """What asks for the samples of a flow's items."""
+
+    def messages(self, item: Any, /, *, run: str, plan: str, joins: bool) -> list[Message]:
+        """The generation requests of one item, the same ones whenever it is asked."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampler:
     """Who writes the samples of a flow, and how many of each prompt."""
@@ -45,32 +61,45 @@ class Sampler:
     """Identity of the generator."""
     sampling: Sampling
     num_samples: int
+    epochs: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Redriven prompts: the arms that decide on them, each with its epoch. All other prompts are in their first, where
+    one group serves every arm."""
 
     def messages(self, prompt: Prompt, *, run: str, plan: str, joins: bool) -> list[Message]:
         """The generation requests of one prompt; `joins` asks the judge to make a group of their verdicts."""
         requests = plan_samples(prompt, model=self.model, sampling=self.sampling, num_samples=self.num_samples)
-        siblings = tuple(request.id for request in requests) if joins else ()
-        context = Context(run=run, plan=plan, siblings=siblings)
-        return [Message(topic=GENERATIONS, record=request, context=context) for request in requests]
+        contexts = [Context(run=run, plan=plan)]
+        if joins:
+            contexts = self._joining(prompt, Context(run=run, plan=plan, siblings=tuple(r.id for r in requests)))
+        return [Message(topic=GENERATIONS, record=r, context=context) for context in contexts for r in requests]
+
+    def _joining(self, prompt: Prompt, context: Context) -> list[Context]:
+        """One context for all arms, or one per arm: arms of a redriven prompt may be in different epochs."""
+        if prompt.id not in self.epochs:
+            return [context]
+        return [
+            replace(context, epoch=epoch, unit=Unit(arm=arm, prompt=prompt.id))
+            for arm, epoch in self.epochs[prompt.id].items()
+        ]
 
 
 class Window:
-    """The prompts in the loop: at most `size`, entered in order, left as they finish."""
+    """The prompts in the loop, or other items: at most `size`, entered in order, left as they finish."""
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._open: dict[str, Prompt] = {}
+        self._open: dict[str, Item] = {}
         self._changed = asyncio.Event()
         self.num_left = 0
 
-    async def enter(self, prompt: Prompt) -> None:
+    async def enter(self, item: Item) -> None:
         while len(self._open) >= self._size:
             self._changed.clear()
             await self._changed.wait()
-        self._open[prompt.id] = prompt
+        self._open[item.id] = item
 
-    def leave(self, prompt_id: str) -> None:
-        if self._open.pop(prompt_id, None) is not None:
+    def leave(self, item_id: str) -> None:
+        if self._open.pop(item_id, None) is not None:
             self.num_left += 1
             self._changed.set()
 
@@ -79,7 +108,7 @@ class Window:
             self._changed.clear()
             await self._changed.wait()
 
-    def prompts(self) -> list[Prompt]:
+    def items(self) -> list[Item]:
         return list(self._open.values())
 
 
@@ -102,6 +131,19 @@ class Flow:
     def __post_init__(self) -> None:
         self.bus = self.workspace.new_bus()
 
+    @classmethod
+    def of_plan(cls, plan: Plan, *, workspace: Workspace, run: str, observer: Observer, check: Check) -> Flow:
+        """A flow as `plan` allows it: so many prompts in the loop, so many requests in flight."""
+        return cls(
+            workspace=workspace,
+            run=run,
+            plan=plan.digest,
+            observer=observer,
+            check=check,
+            concurrency=plan.run.resources.concurrency,
+            window=Window(plan.run.limits.unfinished_prompts),
+        )
+
     def add(self, stage: Stage) -> None:
         """Subscribe a stage; its pump starts with the flow."""
         parts = self.workspace
@@ -118,24 +160,24 @@ class Flow:
 
     async def drive(
         self,
-        prompts: AsyncIterator[Prompt],
-        sampler: Sampler,
+        items: AsyncIterator[Item],
+        source: Source,
         *,
         joins: bool,
         others: Sequence[Coroutine[Any, Any, None]],
     ) -> None:
-        """Feed `prompts` through the pumps until the window is empty again."""
-        async with _together(*(pump.run() for pump in self.pumps), *others, self._watch(sampler, joins=joins)):
-            async for prompt in prompts:
-                await self.window.enter(prompt)
-                await self.bus.publish(sampler.messages(prompt, run=self.run, plan=self.plan, joins=joins))
+        """Feed `items` through the pumps until the window is empty again."""
+        async with _together(*(pump.run() for pump in self.pumps), *others, self._watch(source, joins=joins)):
+            async for item in items:
+                await self.window.enter(item)
+                await self.bus.publish(source.messages(item, run=self.run, plan=self.plan, joins=joins))
             await self.window.empty()
             if joins:
                 await self._count()
             self._show()
         await self.bus.aclose()
 
-    async def _watch(self, sampler: Sampler, *, joins: bool) -> None:
+    async def _watch(self, source: Source, *, joins: bool) -> None:
         stalls, seen, quiet_s = 0, -1, 0.0
         while True:
             await asyncio.sleep(_WATCH_S)
@@ -145,12 +187,12 @@ class Flow:
             await self.check()
             quiet_s = 0.0 if self.window.num_left != seen or not await self._is_idle() else quiet_s + _WATCH_S
             seen = self.window.num_left
-            if quiet_s >= _STALL_S and self.window.prompts():
+            if quiet_s >= _STALL_S and self.window.items():
                 stalls, quiet_s = stalls + 1, 0.0
                 if stalls > _MAX_STALLS:
-                    raise FlowStalled(f"{len(self.window.prompts())} prompts stay unfinished; see `tracemend failures`")
-                for prompt in self.window.prompts():
-                    await self.bus.publish(sampler.messages(prompt, run=self.run, plan=self.plan, joins=joins))
+                    raise FlowStalled(f"{len(self.window.items())} prompts stay unfinished; see `tracemend failures`")
+                for item in self.window.items():
+                    await self.bus.publish(source.messages(item, run=self.run, plan=self.plan, joins=joins))
 
     async def _is_idle(self) -> bool:
         try:

@@ -20,6 +20,8 @@ from tracemend.kit.errors import SetupError, TracemendError
 from tracemend.kit.ports import ConcludedUnit
 from tracemend.records import Axis, Outcome, OutcomeState, Part, Unit, Value
 from tracemend.trainer import dataset
+from tracemend.trainer.pair_dataset import read_pairs
+from tracemend.trainer.pairs import BENIGN, REFUSED, shares_prefix
 
 _SHOWN = 3
 
@@ -54,12 +56,16 @@ async def _findings(workspace: Workspace, run: str, plan: Plan) -> AsyncIterator
     concluded = [
         u for arm in dict.fromkeys(plan.owners.values()) async for u in workspace.ledger.outcomes(run, arm=arm)
     ]
+    reopened = set(await workspace.ledger.reopened(run))
     yield await _units_are_accounted(workspace, run, planned, concluded)
     for finding in await _outcomes_are_stored_and_verified(workspace, plan, concluded):
         yield finding
     for arm in plan.owners:
         if f"assemble:{arm}" in results:
-            yield _dataset_is_published(workspace.folder, arm, results[f"assemble:{arm}"], plan, concluded)
+            stored = results[f"assemble:{arm}"]
+            yield _dataset_is_published(workspace.folder, arm, stored, plan, concluded, reopened)
+            if plan.run.arms[arm].assemble.kind == "pairs":
+                yield _pairs_share_their_prefix(workspace.folder, arm)
     for arm in plan.order:
         if f"train:{arm}" in results:
             yield _checkpoint_is_whole(workspace.folder, arm, results[f"train:{arm}"])
@@ -143,25 +149,47 @@ def _is_verified(outcome: Outcome, plan: Plan) -> bool:
 
 
 def _dataset_is_published(
-    folder: Path, arm: str, stored: dict[str, object], plan: Plan, concluded: list[ConcludedUnit]
+    folder: Path,
+    arm: str,
+    stored: dict[str, object],
+    plan: Plan,
+    concluded: list[ConcludedUnit],
+    reopened: set[tuple[str, str]],
 ) -> Finding:
-    law = f"published rows of {arm} = manifest rows, each from a kept or corrected unit"
+    """`reopened`: (arm, prompt) whose units end once more; the dataset is built anew when they have."""
+    settings = plan.run.arms[arm].assemble
+    kind = "kept or corrected" if settings.kind == "examples" else "kept, corrected or refused"
+    law = f"published rows of {arm} = manifest rows, each from a {kind} unit"
     try:
         manifest = dataset.read_manifest(folder / "datasets" / arm)
-        examples = dataset.read_examples(folder / "datasets" / arm)
+        rows = dataset.read_rows(folder / "datasets" / arm)
     except SetupError as error:
         return Finding(law=law, holds=False, checked=0, detail=str(error))
     if manifest.digest != stored["digest"]:
-        return Finding(law=law, holds=False, checked=len(examples), detail="the folder holds another dataset")
-    owner = plan.owners[arm]
-    usable = {
-        (item.unit.prompt, item.unit.sample, item.unit.variant)
-        for item in concluded
-        if item.unit.arm == owner and item.state in (OutcomeState.KEPT, OutcomeState.CORRECTED)
-    }
-    strangers = [e.unit for e in examples if (e.unit.prompt, e.unit.sample, e.unit.variant) not in usable]
+        return Finding(law=law, holds=False, checked=len(rows), detail="the folder holds another dataset")
+    own, lender = plan.owners[arm], plan.owners[settings.pairs_from or arm]
+    usable = {item.unit for item in concluded if item.state in (OutcomeState.KEPT, OutcomeState.CORRECTED)}
+    refused = {item.unit for item in concluded if item.reason == REFUSED}
+    strangers: list[Unit] = []
+    for row in rows:
+        is_refusal = row.get("kind") == BENIGN
+        owner = own if is_refusal else lender
+        unit = Unit(arm=owner, prompt=row["prompt_id"], sample=row["sample"], variant=row["variant"])
+        if unit not in (refused if is_refusal else usable) and (owner, unit.prompt) not in reopened:
+            strangers.append(unit)
     detail = f"{len(strangers)} rows come from no usable unit, such as {_names(strangers)}" if strangers else ""
-    return Finding(law=law, holds=not strangers, checked=len(examples), detail=detail)
+    return Finding(law=law, holds=not strangers, checked=len(rows), detail=detail)
+
+
+def _pairs_share_their_prefix(folder: Path, arm: str) -> Finding:
+    law = f"every pair of {arm} shares its prefix"
+    try:
+        pairs = read_pairs(folder / "datasets" / arm)
+    except SetupError as error:
+        return Finding(law=law, holds=False, checked=0, detail=str(error))
+    parted = [pair.unit for pair in pairs if not shares_prefix(pair)]
+    detail = f"{len(parted)} do not, such as {_names(parted)}" if parted else ""
+    return Finding(law=law, holds=not parted, checked=len(pairs), detail=detail)
 
 
 def _checkpoint_is_whole(folder: Path, arm: str, stored: dict[str, object]) -> Finding:

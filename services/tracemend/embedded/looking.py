@@ -25,6 +25,11 @@ async def open_run(folder: Path) -> AsyncIterator[OpenRun]:
     """The run in `folder`; a `SetupError` if there is none."""
     run = current_run(folder)
     async with open_workspace(folder, writes=False) as workspace:
-        digest = await workspace.ledger.run_plan(run)
-        assert digest is not None, "a run's plan is stored before the run is named current"
-        yield OpenRun(workspace=workspace, run=run, plan=from_content(await workspace.store.get(digest)))
+        yield OpenRun(workspace=workspace, run=run, plan=await plan_of(workspace, run))
+
+
+async def plan_of(workspace: Workspace, run: str) -> Plan:
+    """The plan that `run` was last started with."""
+    digest = await workspace.ledger.run_plan(run)
+    assert digest is not None, "an opened run has a plan"
+    return from_content(await workspace.store.get(digest))

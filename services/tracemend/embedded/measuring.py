@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import AsyncIterator, Mapping, Sequence
 
-from tracemend.embedded.flows import Check, Flow, Sampler, Window, sample
+from tracemend.embedded.flows import Check, Flow, Sampler, sample
+from tracemend.embedded.guarding import guarded
 from tracemend.embedded.models import Engine, Target
 from tracemend.embedded.phases import once
 from tracemend.embedded.plan import Plan
 from tracemend.embedded.progress import Observer
 from tracemend.embedded.runfile import BenchmarkSettings
 from tracemend.embedded.workspace import Workspace
+from tracemend.generator.guarding import Guard
 from tracemend.generator.stage import GeneratorStage
 from tracemend.ingestion.service import Admitted, ingest, read
 from tracemend.ingestion.settings import IngestionSettings
@@ -60,32 +62,35 @@ class Measurer:
     check: Check
 
     async def measure(
-        self, arm: str, *, target: Target, identity: str, prompts: Sequence[Prompt], what: str = "evaluate"
+        self,
+        arm: str,
+        *,
+        target: Target,
+        identity: str,
+        prompts: Sequence[Prompt],
+        what: str = "evaluate",
+        guard: Guard | None = None,
     ) -> list[Verdict]:
-        """The verdicts on `target`'s samples of `prompts`, in their order and then by sample; done once per model."""
+        """The verdicts on `target`'s samples of `prompts`, in their order and then by sample; done once per model and
+        the guard over it."""
         inputs = [identity, [p.id for p in prompts], self._decoding(), self.judge.identity]
+        inputs += [guard.identity] if guard else []
         keys = await once(
-            self.workspace, self.run, f"{what}:{arm}", inputs, lambda: self._sample(arm, target, prompts, what)
+            self.workspace, self.run, f"{what}:{arm}", inputs, lambda: self._sample(arm, target, prompts, what, guard)
         )
         return await stored_verdicts(self.workspace.results, keys, prompts)
 
-    async def _sample(self, arm: str, target: Target, prompts: Sequence[Prompt], what: str) -> dict[str, list[str]]:
+    async def _sample(
+        self, arm: str, target: Target, prompts: Sequence[Prompt], what: str, guard: Guard | None
+    ) -> dict[str, list[str]]:
         settings = self.plan.run
         assert settings.evaluate is not None
         distinct = list({prompt.id: prompt for prompt in prompts}.values())
         self.observer.phase(f"{what} {arm}", total=len(distinct))
-        generator = await self.engine.on(target)
+        generator = guarded(await self.engine.on(target), guard)
         sampling = (settings.evaluate.sampling or settings.target.sampling).record()
         sampler = Sampler(model=generator.identity, sampling=sampling, num_samples=settings.evaluate.samples)
-        flow = Flow(
-            workspace=self.workspace,
-            run=self.run,
-            plan=self.plan.digest,
-            observer=self.observer,
-            check=self.check,
-            concurrency=settings.resources.concurrency,
-            window=Window(settings.limits.unfinished_prompts),
-        )
+        flow = Flow.of_plan(self.plan, workspace=self.workspace, run=self.run, observer=self.observer, check=self.check)
         stages = (GeneratorStage(generator), JudgeStage(self.judge, self.workspace.results))
         verdicts = await sample(flow, prompts=_each(distinct), sampler=sampler, stages=stages)
         keys: dict[str, list[str]] = {prompt.id: [] for prompt in distinct}

@@ -16,7 +16,6 @@ from tracemend.embedded.runfile import ModelSettings
 from tracemend.generator.service import Generator
 from tracemend.generator.settings import TargetSettings
 from tracemend.kit.errors import Retry, SetupError
-from tracemend.kit.ids import digest_of
 from tracemend.kit.ports import TextModel
 from tracemend.runtime.models import open_model
 from tracemend.traces.formats import get_format
@@ -39,8 +38,12 @@ class Target:
 
     @property
     def identity(self) -> str:
-        """What the model is: the digest of its folder, or the name of the endpoint's model."""
-        return identity_of(self.folder) if self.folder else digest_of(_without_url(engine_of(self.settings)))
+        """What the model is: the digest of its folder, or what an endpoint or script is called, with the options that
+        decide what it writes and without its address."""
+        if self.folder:
+            return identity_of(self.folder)
+        # Neither connects before its first request, so there is nothing to close.
+        return open_model(engine_of(self.settings), options=self.settings.engine_options).identity
 
     def at(self, folder: Path) -> Target:
         """The same settings over another checkpoint."""
@@ -91,18 +94,6 @@ def engine_of(settings: TargetSettings) -> str:
     return filled(settings.engine, where="target.engine")
 
 
-def target_name(settings: TargetSettings) -> str:
-    """What the environment says the target is, for the run's identity: an endpoint's address is no part of it."""
-    if settings.engine in _LOCAL_ENGINES:
-        return filled(settings.model, where="target.model")
-    return _without_url(engine_of(settings))
-
-
-def _without_url(engine: str) -> str:
-    """`openai:MODEL` of `openai:MODEL@URL`: the same model may be served elsewhere tomorrow."""
-    return engine.rpartition("@")[0] if engine.startswith("openai:") and "@" in engine else engine
-
-
 class Engine:
     """The one engine that is open on the target at a time. Asking for another checkpoint closes the last one first, and
     `release` frees the device for training."""
@@ -111,13 +102,15 @@ class Engine:
         self._target: Target | None = None
         self._model: TextModel | None = None
         self._generator: Generator | None = None
+        self.template: ChatTemplate | None = None
+        """How the last target that was opened is prompted and read; None for one that is known by its text alone."""
 
     async def on(self, target: Target) -> Generator:
         """The generator for `target`, opened if need be."""
         if self._generator is not None and self._target == target:
             return self._generator
         await self.release()
-        self._model, generator = await asyncio.to_thread(_open_generator, target)
+        self._model, generator, self.template = await asyncio.to_thread(_open_generator, target)
         self._target, self._generator = target, generator
         return generator
 
@@ -128,16 +121,17 @@ class Engine:
             await model.aclose()
 
 
-def _open_generator(target: Target) -> tuple[TextModel, Generator]:
+def _open_generator(target: Target) -> tuple[TextModel, Generator, ChatTemplate | None]:
     settings = target.settings
     url = f"{settings.engine}:{target.folder}" if target.folder else engine_of(settings)
     template = ChatTemplate.load(target.folder, settings.reasoning_format) if target.folder else None
     named = "think" if settings.reasoning_format == "auto" else settings.reasoning_format
     model = open_model(url, options=settings.engine_options)
     reasoning_format = template.format if template else get_format(named)
-    return model, Generator(
+    generator = Generator(
         model, template=template, reasoning_format=reasoning_format, system=settings.system, revision=settings.revision
     )
+    return model, generator, template
 
 
 @asynccontextmanager

@@ -38,6 +38,12 @@ async def _make_latest(workspace: Workspace, run: str, name: str, key: str, addr
         await workspace.ledger.finish_phase(run, again, name=name, address=address)
 
 
+async def latest(workspace: Workspace, run: str, name: str) -> Any:
+    """The latest result of phase `name`; None where there is none."""
+    addresses = [address for known, _, address in await workspace.ledger.phases(run) if known == name]
+    return json.loads(await workspace.store.get(addresses[-1].pack)) if addresses else None
+
+
 async def results_of(workspace: Workspace, run: str) -> dict[str, Any]:
     """Phase name to its latest result."""
     found: dict[str, Any] = {}

@@ -10,35 +10,40 @@ that depend on them; others open a new run in the same folder, in which equal wo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tracemend.corrector.decide import check_plan
 from tracemend.corrector.stage import CorrectorStage, TeacherStage
 from tracemend.embedded.ancestors import Ancestors
 from tracemend.embedded.arms import Arms, checkpoint_target
 from tracemend.embedded.budget import Budget
-from tracemend.embedded.flows import Flow, Sampler, Window, correct
+from tracemend.embedded.checking import check_corrections
+from tracemend.embedded.flows import Flow, Sampler, correct
+from tracemend.embedded.guarding import check_guards, open_guard
 from tracemend.embedded.intake import prompts_of, seal
+from tracemend.embedded.locating import TemplateLocator
 from tracemend.embedded.measuring import Measurer, benchmark_prompts
-from tracemend.embedded.models import Engine, Target, locate_target, open_helpers, target_name
+from tracemend.embedded.models import Engine, Target, locate_target, open_helpers
 from tracemend.embedded.plan import Plan, resolve
 from tracemend.embedded.progress import Observer
+from tracemend.embedded.redriving import epochs_of, follow_parent, forget_dead
 from tracemend.embedded.reporting import write_report
 from tracemend.embedded.revisions import ask_again, read_revisions, revised
 from tracemend.embedded.runfile import BASE, RunFile
-from tracemend.embedded.training import run_training
+from tracemend.embedded.training import check_trainings, run_training
+from tracemend.embedded.validating import Validator
 from tracemend.embedded.workspace import Workspace, open_workspace, remember_current
-from tracemend.evaluator.service import headline
 from tracemend.generator.stage import GeneratorStage
 from tracemend.judge.service import JudgeService
 from tracemend.judge.stage import JudgeStage
 from tracemend.kit.ids import digest_of
 from tracemend.kit.ports import TextModel
 from tracemend.records import Checkpoint, DatasetManifest, Prompt, Verdict
+from tracemend.trainer.training import TrainingJob
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,12 +74,30 @@ async def run_pipeline(
             ask_again(folder, again)
         plan = resolve(revised(settings, read_revisions(folder)))
         async with open_helpers(settings.models) as helpers:
-            run = run_id(plan, helpers={name: model.identity for name, model in helpers.items()})
+            began_s, engine = time.monotonic(), Engine()
+            locator = TemplateLocator(lambda: engine.template)
+            judge = JudgeService.build(plan.run.judge, helpers, locator=locator)
+            check_corrections(plan, models=helpers)
+            check_guards(plan)
+            check_trainings(plan)
+            target = await locate_target(plan.run.target, seed=plan.run.seed, cache=cache, observer=observer)
+            identity = await asyncio.to_thread(lambda: target.identity)  # reads the weights
+            run = run_id(plan, target=identity, helpers={name: model.identity for name, model in helpers.items()})
             await workspace.ledger.open_run(run, plan=await workspace.store.put(plan.content))
             remember_current(folder, run)
-            budget = Budget(settings.limits, ledger=workspace.ledger, run=run)
+            budget = Budget(settings.limits, ledger=workspace.ledger, run=run, since_s=began_s)
+            loop = _Loop(
+                workspace,
+                run,
+                plan,
+                helpers=helpers,
+                engine=engine,
+                judge=judge,
+                target=target,
+                budget=budget,
+                observer=observer,
+            )
             try:
-                loop = _Loop(workspace, run, plan, helpers=helpers, budget=budget, observer=observer, cache=cache)
                 finished = await loop.run()
             except BaseException:
                 await workspace.ledger.set_state(run, "paused")
@@ -86,9 +109,9 @@ async def run_pipeline(
             return finished
 
 
-def run_id(plan: Plan, *, helpers: Mapping[str, str] | None = None) -> str:
-    """`<name>-<digest of what decides the units>`; `helpers` are the identities of the models beside the target, which
-    judge the samples and write the corrections."""
+def run_id(plan: Plan, *, target: str, helpers: Mapping[str, str] | None = None) -> str:
+    """`<name>-<digest of what decides the units>`. `target` is the identity of the target, `helpers` are those of the
+    models that judge its samples and write the corrections; where models lie and what serves them is no part."""
     run = plan.run
     arms = {
         arm: (s.from_, s.select.digest(), s.correct.digest() if s.correct else "", s.keep.digest())
@@ -96,7 +119,8 @@ def run_id(plan: Plan, *, helpers: Mapping[str, str] | None = None) -> str:
     }
     benchmarks = run.evaluate.model_dump(mode="json", include={"benchmarks", "validation"}) if run.evaluate else None
     causes: list[Any] = [run.seed, run.limit, [p.model_dump(mode="json") for p in run.prompts], run.ingestion.digest()]
-    causes += [target_name(run.target), run.target.digest(), run.judge.digest(), arms, benchmarks]
+    sampled = run.target.model_dump(mode="json", exclude={"model", "engine", "engine_options"})
+    causes += [target, sampled, run.judge.digest(), arms, benchmarks]
     causes += [helpers or {}]
     if any(settings.from_ != BASE for settings in run.arms.values()):  # then what an arm trains decides others' units
         trained = {arm: (s.assemble.digest(), s.train.digest() if s.train else "") for arm, s in run.arms.items()}
@@ -115,9 +139,11 @@ class _Loop:
         plan: Plan,
         *,
         helpers: Mapping[str, TextModel],
+        engine: Engine,
+        judge: JudgeService,
+        target: Target,
         budget: Budget,
         observer: Observer,
-        cache: Path,
     ) -> None:
         self.workspace = workspace
         self.run_id = run
@@ -125,11 +151,10 @@ class _Loop:
         self.helpers = helpers
         self.budget = budget
         self.observer = observer
-        self.cache = cache
-        self.engine = Engine()
-        self.judge = JudgeService.build(plan.run.judge, helpers)
+        self.engine = engine
+        self.judge = judge
         self.arms = Arms(workspace=workspace, run=run, plan=plan, judges=self.judge.identity, observer=observer)
-        self.targets: dict[str, Target] = {}
+        self.targets: dict[str, Target] = {BASE: target}
         self.manifests: dict[str, DatasetManifest] = {}
         self.checkpoints: dict[str, Checkpoint] = {}
         self.verdicts: dict[str, list[Verdict]] = {}
@@ -142,10 +167,6 @@ class _Loop:
 
     async def _run(self) -> Finished:
         settings = self.plan.run
-        for parent in self.plan.parents():
-            check_plan(self.plan.corrections(parent), models=self.helpers)
-        target = await locate_target(settings.target, seed=settings.seed, cache=self.cache, observer=self.observer)
-        self.targets[BASE] = target
         benchmarks = benchmark_prompts(settings.evaluate.benchmarks, first=settings.limit) if settings.evaluate else []
         validation = benchmark_prompts(settings.evaluate.validation, first=settings.limit) if settings.evaluate else []
         await seal(
@@ -183,35 +204,45 @@ class _Loop:
     async def _correct(self, parent: str) -> None:
         """Sample, judge and correct for the arms that start from `parent`."""
         arms = self.plan.owned_by(parent)
-        ledger = self.workspace.ledger
-        unfinished = await ledger.open_prompts(self.run_id, arms=arms) if arms else set()
+        unfinished = await self._unfinished(parent, arms) if arms else set()
         if not unfinished:
             return
         self.observer.phase("sample, judge, correct", total=len(unfinished), note=f"model of arm {parent}")
         settings = self.plan.run
         generator = await self.engine.on(self.targets[parent])
         sampler = Sampler(
-            model=generator.identity, sampling=settings.target.sampling.record(), num_samples=settings.target.samples
+            model=generator.identity,
+            sampling=settings.target.sampling.record(),
+            num_samples=settings.target.samples,
+            epochs=await epochs_of(self.workspace, run=self.run_id, arms=arms),
         )
-        flow = Flow(
-            workspace=self.workspace,
-            run=self.run_id,
-            plan=self.plan.digest,
-            observer=self.observer,
-            check=self.budget.check,
-            concurrency=settings.resources.concurrency,
-            window=Window(settings.limits.unfinished_prompts),
+        redriven = prompts_of(self.workspace, self.run_id, among=set(sampler.epochs))
+        await forget_dead(self.workspace, redriven, sampler=sampler, judge=self.judge)
+        flow = Flow.of_plan(
+            self.plan, workspace=self.workspace, run=self.run_id, observer=self.observer, check=self.budget.check
         )
         corrections = self.plan.corrections(parent)
         identities = {name: model.identity for name, model in self.helpers.items()}
         stages = (
             GeneratorStage(generator),
             JudgeStage(self.judge, self.workspace.results),
-            CorrectorStage(corrections, ancestry=Ancestors(self.judge, self.workspace.results), identities=identities),
+            CorrectorStage(
+                corrections,
+                ancestry=Ancestors(self.judge, self.workspace.results),
+                identities=identities,
+                sampling=sampler.sampling,
+            ),
             TeacherStage(corrections, self.helpers),
         )
         prompts = prompts_of(self.workspace, self.run_id, among=unfinished)
         await correct(flow, prompts=prompts, sampler=sampler, stages=stages, arms=arms)
+
+    async def _unfinished(self, parent: str, arms: Sequence[str]) -> set[str]:
+        """The prompts with open units of `arms`: all of them again where `parent` has other weights than before."""
+        if parent != BASE:  # whose identity is the run's
+            model = self._identity(parent)
+            await follow_parent(self.workspace, run=self.run_id, parent=parent, model=model, arms=arms)
+        return await self.workspace.ledger.open_prompts(self.run_id, arms=arms)
 
     # ------------------------------------------------------------------------------------------ arms
 
@@ -220,28 +251,26 @@ class _Loop:
         parent = self.targets[settings.from_]
         self.targets[arm] = parent
         if arm in self.plan.owners:
-            self.manifests[arm] = await self.arms.publish(arm)
+            self.manifests[arm] = await self.arms.publish(arm, target=parent)
         if settings.train is not None:
-            measurer = self._measurer()
-
-            async def score(name: str, target: Target, identity: str) -> dict[str, float]:
-                verdicts = await measurer.measure(
-                    name, target=target, identity=identity, prompts=validation, what="validate"
-                )
-                return headline(verdicts)
-
             self.checkpoints[arm] = await self.arms.train(
                 arm,
                 self.manifests[arm],
                 target=parent,
                 parent=self._identity(settings.from_),
-                train=lambda job: run_training(job, engine=self.engine, observer=self.observer),
-                score=score,
+                train=lambda job: self.budget.over(self._run_training(job)),
+                score=Validator(measurer=self._measurer(), prompts=validation, target=self.targets[BASE]),
             )
             folder = self.workspace.folder
             self.targets[arm] = checkpoint_target(self.checkpoints[arm], root=folder, target=parent)
             await self._correct(arm)
+        if settings.train is not None or settings.guard is not None:
             await self._measure(arm, benchmarks)
+
+    async def _run_training(self, job: TrainingJob) -> Checkpoint:
+        return await run_training(
+            job, engine=self.engine, observer=self.observer, judge=self.plan.run.judge, models=self.helpers
+        )
 
     def _identity(self, arm: str) -> str:
         if arm in self.checkpoints:
@@ -250,8 +279,10 @@ class _Loop:
 
     async def _measure(self, arm: str, benchmarks: list[Prompt]) -> None:
         if benchmarks:
+            settings = self.plan.run.arms[arm].guard if arm != BASE else None
+            guard = open_guard(settings, finder=self.judge.detector) if settings else None
             self.verdicts[arm] = await self._measurer().measure(
-                arm, target=self.targets[arm], identity=self._identity(arm), prompts=benchmarks
+                arm, target=self.targets[arm], identity=self._identity(arm), prompts=benchmarks, guard=guard
             )
 
     def _measurer(self) -> Measurer:

@@ -36,6 +36,10 @@ class Plan:
         """The plan as it is stored: the resolved run file as JSON, its arms in the file's order."""
         return json.dumps(self.run.model_dump(mode="json", by_alias=True)).encode()
 
+    def read_by(self, arm: str) -> tuple[str, ...]:
+        """The arms whose outcomes decide the arm's dataset, itself first."""
+        return _read_by(self.run, arm)
+
     def owned_by(self, parent: str) -> tuple[str, ...]:
         """Arms that own units and start from `parent`."""
         owners = dict.fromkeys(self.owners.values())
@@ -51,20 +55,34 @@ class Plan:
 
 
 def resolve(run: RunFile) -> Plan:
-    """Fill in what the machine's preset says, decide order and unit owners; a `SetupError` if arms start from each
+    """Fill in what the machine's preset says, decide order and unit owners; a `SetupError` if arms wait for each
     other in a circle."""
     run = with_resources(run)
     shared = {arm: _shared_digest(settings) for arm, settings in run.arms.items() if settings.correct is not None}
     # By name, as the digest knows no order: a file whose arms change places must not change whose units they are.
     first = {digest: arm for arm, digest in sorted(shared.items(), reverse=True)}
     owners = {arm: first[digest] for arm, digest in shared.items()}
-    graph = {arm: {settings.from_} - {BASE} for arm, settings in run.arms.items() if arm != BASE}
+    graph = {arm: _waits_for(run, arm) for arm in run.arms if arm != BASE}
     try:
         order = tuple(TopologicalSorter(graph).static_order())
     except CycleError as circle:
-        raise SetupError(f"arms start from each other in a circle: {' → '.join(circle.args[1])}") from None
+        raise SetupError(f"arms wait for each other in a circle: {' → '.join(circle.args[1])}") from None
     digest = digest_of(run.model_dump(mode="json", by_alias=True))
     return Plan(run=run, digest=digest, owners=owners, order=order)
+
+
+def _read_by(run: RunFile, arm: str) -> tuple[str, ...]:
+    found = [arm]
+    for name in found:
+        found += [other for other in run.arms[name].assemble.others if other not in found]
+    return tuple(found)
+
+
+def _waits_for(run: RunFile, arm: str) -> set[str]:
+    """The arms that are finished first: the one whose rows this one takes, and those whose models sampled the units
+    that its dataset is made of; the one that it starts from is among them."""
+    sampled_by = {run.arms[other].from_ for other in _read_by(run, arm)}
+    return {run.arms[arm].assemble.rows_of, *sampled_by} - {BASE, ""}
 
 
 def from_content(content: bytes) -> Plan:

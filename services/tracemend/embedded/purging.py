@@ -18,8 +18,8 @@ from typing import Any
 
 from tracemend.embedded.arms import manifest_of
 from tracemend.embedded.intake import units_of
+from tracemend.embedded.looking import plan_of
 from tracemend.embedded.phases import results_of
-from tracemend.embedded.plan import from_content
 from tracemend.embedded.workspace import Workspace
 from tracemend.kit.errors import SetupError
 from tracemend.kit.ids import make_id
@@ -64,19 +64,22 @@ async def purge(workspace: Workspace, prompt: str) -> Purged:
         await workspace.store.delete(pack)
     for name in _REPORTS:  # their side-by-side examples may show it
         (workspace.folder / name).unlink(missing_ok=True)
+    shutil.rmtree(workspace.folder / "csr", ignore_errors=True)  # so may pictures of its traces
     models = tuple(arm for arm in held if arm in trained)
     return Purged(prompt=prompt, num_records=num_records, num_packs=len(packs), datasets=held, checkpoints=models)
 
 
 async def _packs_of(workspace: Workspace, prompt: str) -> dict[str, list[Address]]:
     """The packs that hold records of the prompt, with all that lies in them."""
-    addresses: dict[str, set[Address]] = defaultdict(set)
     affected: set[str] = set()
-    async for address in workspace.ledger.addresses():
-        addresses[address.pack].add(address)
+    async for address in workspace.ledger.about(prompt):
         if address.pack not in affected and await _belongs(workspace, address, prompt):
             affected.add(address.pack)
-    return {pack: sorted(addresses[pack], key=lambda address: address.offset) for pack in sorted(affected)}
+    addresses: dict[str, set[Address]] = defaultdict(set)
+    if affected:
+        async for address in workspace.ledger.addresses(packs=sorted(affected)):
+            addresses[address.pack].add(address)
+    return {pack: sorted(its, key=lambda address: address.offset) for pack, its in sorted(addresses.items())}
 
 
 async def _rewrite(workspace: Workspace, addresses: list[Address], prompt: str) -> tuple[dict[Address, Address], int]:
@@ -102,16 +105,15 @@ async def _end_units(workspace: Workspace, prompt: str) -> set[str]:
         if not admitted:
             continue
         ((_, record),) = await workspace.results.read(admitted[0].address)
-        digest = await workspace.ledger.run_plan(run)
-        assert digest is not None, "an opened run has a plan"
-        plan = from_content(await workspace.store.get(digest))
+        plan = await plan_of(workspace, run)
         ended = [u async for u in workspace.ledger.outcomes(run) if u.unit.prompt == prompt]
         outcomes = [
             Outcome(id=make_id("outcome", unit, PURGED), unit=unit, state=OutcomeState.REJECTED, reason=PURGED)
             for unit in units_of(plan, record)
         ]
         where = await workspace.results.write({outcome.id: ((OUTCOMES, outcome),) for outcome in outcomes})
-        epoch = max((unit.epoch for unit in ended), default=-1) + 1
+        reopened = await workspace.ledger.reopened(run)
+        epoch = max([unit.epoch + 1 for unit in ended] + [e for (_, its), e in reopened.items() if its == prompt] + [0])
         await workspace.ledger.conclude(run, [(o, where[o.id]) for o in outcomes], epoch=epoch)
     return trained
 
@@ -136,8 +138,7 @@ async def _drop_datasets(workspace: Workspace, prompt: str) -> tuple[str, ...]:
 async def _shard_holds(workspace: Workspace, shard: str, prompt: str) -> bool:
     if not await workspace.store.has(shard):
         return False
-    rows = dataset.decode_shard(await workspace.store.get(shard), arm="")
-    return any(row.prompt.id == prompt for row in rows)
+    return prompt in await dataset.prompts_in(workspace.store, shard)
 
 
 async def _belongs(workspace: Workspace, address: Address, prompt: str) -> bool:

@@ -11,7 +11,8 @@ from tracemend.records import OutcomeState
 _ENDED_WELL = frozenset({OutcomeState.KEPT.value, OutcomeState.CORRECTED.value})
 
 _REMEDIES = {
-    "still_unsafe": "the teacher's texts stay unsafe: use a stronger teacher, name a fallback, or raise `attempts`",
+    "still_unsafe": "the new texts stay unsafe: use a stronger teacher, name a fallback or raise `attempts`; of forks, "
+    "the verifier finds harm where the detector finds no cue: compare the two with `tracemend judge`",
     "unknown_verdict": "the judge's replies do not parse or judge unfinished texts: look at one with `tracemend trace`",
     "teacher_refused": "the teacher refuses these prompts: name a `fallback` model",
     "provider_filter": "the provider withholds replies: name a `fallback` model at another provider",
@@ -20,6 +21,18 @@ _REMEDIES = {
     "wrong": "all samples are wrong: set `keep.correct_wrong: true` to have the teacher solve them",
     "easy": "not every sample is unsafe: UnsafeChain works on the hard ones; `select.rule` widens it",
     "not_all_safe": "SafeChain keeps prompts whose samples are all safe; `select.rule` widens it",
+    "safe": "these samples are safe as they are: there is nothing to mend",
+    "answered": "the first stage's model does not refuse these harmless prompts: there is nothing to take back",
+    "all_safe": "no sample is unsafe, so none is there to set a safe one against",
+    "all_unsafe": "no sample is safe: natural pairs need one of each, `intervene` does not",
+    "safe_unusable": "samples with safe reasoning have an unsafe, empty or missing answer",
+    "rounds_spent": "forks turn to complying again: raise the option `rounds`, or use triggers that hold better",
+    "no_cue": "judged unsafe, but the detector finds no cue to cut at: look at one, or use another detector",
+    "cue_unknown": "the detector could not tell: look at its reply with `tracemend trace`, or use another detector",
+    "cue_in_prefix": "the detector finds the cue in what was kept or in the trigger: use other triggers, or another "
+    "detector",
+    "no_token_ids": "responses without token ids cannot be cut: set `target.engine` to transformers or vllm",
+    "no_detector": "nobody looked for cues: name a detector in `judge.detector` and `run --from judge`",
     "unfinished": "samples hit `max_new_tokens` before they ended: raise it",
 }
 

@@ -18,12 +18,12 @@ from pydantic_core import ErrorDetails
 
 from tracemend.corrector.settings import CorrectSettings, KeepSettings, SelectSettings
 from tracemend.evaluator.settings import StatisticsSettings
-from tracemend.generator.settings import SamplingSettings, TargetSettings
+from tracemend.generator.settings import GuardSettings, TargetSettings
 from tracemend.ingestion.settings import IngestionSettings, PromptsSettings
 from tracemend.judge.settings import JudgeSettings
 from tracemend.kit.errors import SetupError
 from tracemend.kit.registry import did_you_mean
-from tracemend.kit.settings import Section
+from tracemend.kit.settings import SamplingSettings, Section
 from tracemend.trainer.settings import AssembleSettings, TrainSettings
 
 _ARM_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -92,6 +92,14 @@ class ArmSettings(Section):
     keep: KeepSettings = Field(default_factory=KeepSettings)
     assemble: AssembleSettings = Field(default_factory=AssembleSettings)
     train: TrainSettings | None = None
+    guard: GuardSettings | None = None
+    """Instead of all this: the same weights, measured while a guard watches them write."""
+
+    @model_validator(mode="after")
+    def _guard_stands_alone(self) -> ArmSettings:
+        if self.guard is not None and (self.correct is not None or self.train is not None):
+            raise ValueError("a guard trains nothing: give it an arm of its own, `from` the arm whose model it guards")
+        return self
 
     @model_validator(mode="after")
     def _training_needs_rows(self) -> ArmSettings:
@@ -140,14 +148,38 @@ class RunFile(Section):
             raise ValueError(f"arms.{arm}.from: no arm '{parent}'{did_you_mean(parent, self._arms)}")
         if parent != BASE and self.arms[parent].train is None:
             raise ValueError(f"arms.{arm}.from: arm '{parent}' has no `train` section, so no checkpoint to start from")
-        correcting = sorted(name for name, other in self.arms.items() if other.correct is not None)
-        for other in settings.assemble.match:
-            if other not in correcting:
-                known = did_you_mean(other, correcting)
-                raise ValueError(f"arms.{arm}.assemble.match: no arm '{other}' that makes rows{known}")
+        self._check_assemble(arm, settings.assemble)
+        if settings.guard is not None and settings.guard.mode != "off" and self.judge.detector is None:
+            raise ValueError(f"arms.{arm}.guard: its detector is the run's `judge.detector`, which is missing")
         sweep = settings.train.sweep if settings.train else None
         if sweep is not None and not (self.evaluate and self.evaluate.validation):
             raise ValueError(f"arms.{arm}.train.sweep: chooses by `evaluate.validation`, which is missing")
+
+    def _ancestors(self, arm: str) -> list[str]:
+        """The arms that `arm` starts from, the nearest first; those of a circle once."""
+        found: list[str] = []
+        while (arm := self.arms[arm].from_) in self.arms and arm not in found:
+            found.append(arm)
+        return found
+
+    def _check_assemble(self, arm: str, settings: AssembleSettings) -> None:
+        correcting = sorted(name for name, other in self.arms.items() if other.correct is not None)
+        named = [("match", other) for other in settings.match]
+        named += [(key, getattr(settings, key)) for key in ("rows_of", "pairs_from", "answers_from")]
+        for key, other in named:
+            if other and other not in correcting:
+                known = did_you_mean(other, correcting)
+                raise ValueError(f"arms.{arm}.assemble.{key}: no arm '{other}' that makes rows{known}")
+            if other and arm in self._ancestors(other):
+                raise ValueError(
+                    f"arms.{arm}.assemble.{key}: '{other}' starts from what '{arm}' trains, so it has no rows yet when "
+                    f"those of '{arm}' are made; name '{arm}' in arms.{other} alone"
+                )
+            if key == "match" and self.arms[other].assemble.rows_of:
+                followed = self.arms[other].assemble.rows_of
+                raise ValueError(f"arms.{arm}.assemble.match: '{other}' takes the rows of '{followed}': match that arm")
+        if settings.rows_of == arm:
+            raise ValueError(f"arms.{arm}.assemble.rows_of: names the arm itself")
 
     @property
     def _arms(self) -> list[str]:

@@ -66,6 +66,16 @@ MISTAKES: dict[str, tuple[Arguments, list[str]]] = {
         lambda f: _run(f, TEXT.replace("  rewrite:", "  rewrite:\n    assemble: {match: [filtre]}")),
         ["arms.rewrite.assemble.match", "did you mean 'filter'?"],
     ),
+    "a match with an arm that starts from it": (
+        lambda f: _run(
+            f,
+            TEXT.replace(
+                "{strategy: filter}\n  rewrite:",
+                "{strategy: filter}\n    train: {}\n    assemble: {match: [rewrite]}\n  rewrite:\n    from: filter",
+            ),
+        ),
+        ["arms.filter.assemble.match", "'rewrite' starts from what 'filter' trains"],
+    ),
     "a sweep without validation": (
         lambda f: _run(f, TEXT.replace("  rewrite:", "  rewrite:\n    train: {sweep: {learning_rate: [1.0e-4]}}")),
         ["arms.rewrite.train.sweep", "evaluate.validation"],

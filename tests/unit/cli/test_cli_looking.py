@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,32 @@ def test_an_estimate_follows_the_formula(tmp_path: Path, capsys: pytest.CaptureF
     assert steps["correct"] == (30, 30 * (10 + 90 + 100)), "20 hard prompts, one unit each, 1.5 attempts"
     assert steps["evaluate"] == (16, 16 * 100)
     assert found["total"]["num_tokens"] == sum(tokens for _, tokens in steps.values())
+
+
+def test_what_an_estimate_cannot_count_is_named_with_what_to_set(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "run.yaml"
+    lost = f"{{source: jsonl, category: harmful, path: {tmp_path / 'absent.jsonl'}}}"
+    path.write_text(TEXT.replace("{source: numbered, count: 40}", lost), encoding="utf-8")
+    found = told(capsys, "estimate", str(path))
+    assert found["prompts"] == {"0 (jsonl)": None, "1 (numbered)": 10}
+    assert list(found["uncounted"]) == ["prompts.0 (jsonl)"]
+    assert "absent.jsonl" in found["uncounted"]["prompts.0 (jsonl)"]
+    printed = said(capsys, "estimate", str(path))
+    assert "every figure below leaves it out" in printed
+    assert "total, at least" in printed
+
+
+def test_redriving_says_what_is_open_again(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = shutil.copytree(finished, tmp_path / "run")
+    assert "Nothing to redrive" in said(capsys, "redrive", str(folder))
+    easy = next(f["number"] for f in told(capsys, "failures", str(folder)) if f["reason"] == "easy")
+    opened = told(capsys, "redrive", str(folder), "--arm", "rewrite", "--reason", "easy")
+    assert opened == {"prompts": {"rewrite": easy}, "num_units": easy, "reasons": {"not_selected/easy": easy}}
+    assert "easy" not in {failure["reason"] for failure in told(capsys, "failures", str(folder))}
+    told(capsys, "verify", str(folder))
+    said(capsys, "redrive", str(folder), "--reason", "eesy", code=2)
 
 
 def test_judges_are_listed_and_calibrated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

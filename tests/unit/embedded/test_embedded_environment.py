@@ -9,22 +9,28 @@ from pathlib import Path
 import pytest
 
 from tracemend.embedded.environment import filled, names_in
-from tracemend.embedded.models import find_target, locate_target, open_helpers, target_name
+from tracemend.embedded.models import find_target, locate_target, open_helpers
 from tracemend.embedded.pipeline import run_id
-from tracemend.embedded.plan import resolve
+from tracemend.embedded.plan import Plan, resolve
 from tracemend.embedded.progress import Silent
 from tracemend.embedded.runfile import ModelSettings, parse_run_file
 from tracemend.generator.settings import TargetSettings
 from tracemend.kit.errors import SetupError
 
 ADDRESS = "openai:${A_MODEL}@${A_URL}"
-RUN = """
+TARGET = 'model: endpoint, engine: "openai:${A_MODEL}@${A_URL}"'
+RUN = f"""
 name: small
-models: {judge: {engine: "openai:${A_MODEL}@${A_URL}"}}
-prompts: [{source: numbered, count: 2}]
-target: {model: endpoint, engine: "openai:${A_MODEL}@${A_URL}"}
-judge: {harm: {name: last_word}}
+models: {{judge: {{engine: "{ADDRESS}"}}}}
+prompts: [{{source: numbered, count: 2}}]
+target: {{{TARGET}}}
+judge: {{harm: {{name: last_word}}}}
 """
+
+
+def identity_now(plan: Plan) -> str:
+    """The identity of the plan's target, as the environment has it now."""
+    return find_target(plan.run.target, seed=0, cache=Path("unused"), observer=Silent()).identity
 
 
 def test_every_reference_is_replaced_and_the_rest_is_left_alone() -> None:
@@ -82,8 +88,7 @@ def test_another_model_behind_the_name_is_another_run_and_another_address_is_not
     for model, url in (("m", "http://a/v1"), ("m", "http://b/v1"), ("n", "http://a/v1")):
         monkeypatch.setenv("A_MODEL", model)
         monkeypatch.setenv("A_URL", url)
-        ids.append(run_id(plan))
-        assert target_name(plan.run.target) == f"openai:{model}"
+        ids.append(run_id(plan, target=identity_now(plan)))
     assert ids[0] == ids[1] != ids[2]
     assert b"${A_URL}" in plan.content
     assert b"http://" not in plan.content
@@ -92,9 +97,25 @@ def test_another_model_behind_the_name_is_another_run_and_another_address_is_not
 def test_another_teacher_or_judge_model_is_another_run() -> None:
     """What they wrote and judged is stored with the run's units: a changed model must not find them again."""
     plan = resolve(parse_run_file(RUN.replace("${A_MODEL}@${A_URL}", "m@http://a/v1"), name="run.yaml"))
-    ids = {run_id(plan, helpers={"teacher": identity}) for identity in ("one", "another")}
+    ids = {run_id(plan, target="t", helpers={"teacher": identity}) for identity in ("one", "another")}
     assert len(ids) == 2
-    assert run_id(plan, helpers={"teacher": "one"}) in ids
+    assert run_id(plan, target="t", helpers={"teacher": "one"}) in ids
+
+
+def test_a_run_is_of_a_model_and_not_of_where_it_lies_and_what_serves_it(tmp_path: Path) -> None:
+    """The same folder moved, or served by another engine with other options, goes on with the same run."""
+    ids = set()
+    for place, engine in (("one", "transformers"), ("other", "vllm"), ("other", "transformers")):
+        (tmp_path / place).mkdir(exist_ok=True)
+        for name in ("config.json", "tokenizer.json", "model.safetensors"):
+            (tmp_path / place / name).write_text("{}", encoding="utf-8")
+        target = f"model: {tmp_path / place}, engine: {engine}, engine_options: {{batch: {len(ids)}}}"
+        plan = resolve(parse_run_file(RUN.replace(TARGET, target), name="run.yaml"))
+        ids.add(run_id(plan, target=identity_now(plan)))
+    assert len(ids) == 1
+    (tmp_path / "other" / "model.safetensors").write_text("other weights", encoding="utf-8")
+    assert run_id(plan, target=identity_now(plan)) not in ids
+    assert run_id(plan, target="t") != run_id(resolve(plan.run.model_copy(update={"seed": 1})), target="t")
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from tests.unit.embedded.small_runs import TEXT
 
 from tracemend.embedded.arms import Arms
@@ -15,9 +16,11 @@ from tracemend.embedded.plan import Plan, resolve
 from tracemend.embedded.progress import Silent
 from tracemend.embedded.runfile import parse_run_file
 from tracemend.embedded.workspace import Workspace, open_workspace
+from tracemend.kit.errors import SetupError
 from tracemend.records import Checkpoint, DatasetManifest
 from tracemend.trainer.training import TrainingJob
 
+VALIDATION = "  validation:\n    checked: {prompts: {source: numbered, count: 2, start: 30000}}\n"
 CHAIN = TEXT.replace("  rewrite:", "    train: {learning_rate: 1.0e-3}\n  rewrite:\n    from: filter")
 
 
@@ -62,7 +65,35 @@ async def test_weights_that_another_training_replaced_are_trained_again(tmp_path
     assert trained == [1e-3, 2e-3, 1e-3]
 
 
-async def _train(workspace: Workspace, plan: Plan, trained: list[float]) -> Checkpoint:
+async def test_the_candidates_of_a_sweep_are_called_what_no_arm_can_be(tmp_path: Path) -> None:
+    """Arm `filter-0` beside a sweep of `filter` keeps its folder and its name to itself."""
+    swept = CHAIN.replace("learning_rate: 1.0e-3", "sweep: {learning_rate: [1.0e-3, 2.0e-3]}") + VALIDATION
+    called: list[str] = []
+
+    class Scores(NoSweep):
+        async def candidate(self, name: str, target: Target, identity: str) -> dict[str, float]:
+            called.append(name)
+            return {"harm_reasoning": float(len(called))}
+
+    async with open_workspace(tmp_path) as workspace:
+        await workspace.ledger.open_run("r", plan="p")
+        checkpoint = await _train(workspace, _plan("1.0e-3", swept), [], score=Scores())
+    assert [path.name for path in sorted((tmp_path / "checkpoints").iterdir())] == called == ["filter.0", "filter.1"]
+    assert checkpoint.path == "checkpoints/filter.0/model"
+    for name in called:
+        with pytest.raises(SetupError, match="an arm's name names folders"):
+            parse_run_file(TEXT.replace("  filter:", f"  {name}:"), name="run.yaml")
+
+
+class NoSweep:
+    async def candidate(self, name: str, target: Target, identity: str) -> dict[str, float]:
+        raise AssertionError("there is no sweep")
+
+    async def base(self) -> dict[str, float]:
+        raise AssertionError("there is no sweep")
+
+
+async def _train(workspace: Workspace, plan: Plan, trained: list[float], *, score: NoSweep | None = None) -> Checkpoint:
     target = Target(settings=plan.run.target, folder=_write_model(workspace.folder / "base", "base"))
 
     async def train(job: TrainingJob) -> Checkpoint:
@@ -81,16 +112,13 @@ async def _train(workspace: Workspace, plan: Plan, trained: list[float]) -> Chec
             metrics={},
         )
 
-    async def score(name: str, target: Target, identity: str) -> dict[str, float]:
-        raise AssertionError("there is no sweep")
-
     arms = Arms(workspace=workspace, run="r", plan=plan, judges={}, observer=Silent())
     manifest = DatasetManifest(id="dataset_x", arm="filter", kind="examples", digest="d", shards=(), num_rows=1)
-    return await arms.train("filter", manifest, target=target, parent="base", train=train, score=score)
+    return await arms.train("filter", manifest, target=target, parent="base", train=train, score=score or NoSweep())
 
 
 def test_how_a_parent_is_trained_decides_the_units_of_its_children_alone() -> None:
     """Another learning rate repeats a training; where other arms start from its model, their samples are others too."""
-    assert run_id(_plan("1.0e-3")) != run_id(_plan("2.0e-3"))
+    assert run_id(_plan("1.0e-3"), target="t") != run_id(_plan("2.0e-3"), target="t")
     alone = CHAIN.replace("    from: filter\n", "")
-    assert run_id(_plan("1.0e-3", alone)) == run_id(_plan("2.0e-3", alone))
+    assert run_id(_plan("1.0e-3", alone), target="t") == run_id(_plan("2.0e-3", alone), target="t")
