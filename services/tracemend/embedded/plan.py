@@ -27,7 +27,7 @@ class Plan:
     run: RunFile
     digest: str
     owners: Mapping[str, str]
-    """Correcting arm to the arm that its units are accounted to."""
+    """Arm that makes rows to the arm that their units are accounted to."""
     order: tuple[str, ...]
     """Arms other than the base, parents first."""
 
@@ -62,6 +62,7 @@ def resolve(run: RunFile) -> Plan:
     # By name, as the digest knows no order: a file whose arms change places must not change whose units they are.
     first = {digest: arm for arm, digest in sorted(shared.items(), reverse=True)}
     owners = {arm: first[digest] for arm, digest in shared.items()}
+    owners |= {arm: owners[other] for arm, settings in run.arms.items() if (other := settings.assemble.units_of)}
     graph = {arm: _waits_for(run, arm) for arm in run.arms if arm != BASE}
     try:
         order = tuple(TopologicalSorter(graph).static_order())

@@ -103,8 +103,10 @@ class ArmSettings(Section):
 
     @model_validator(mode="after")
     def _training_needs_rows(self) -> ArmSettings:
-        if self.train is not None and self.correct is None:
-            raise ValueError("an arm that trains needs a `correct` section to make its rows")
+        if self.train is not None and self.correct is None and not self.assemble.units_of:
+            raise ValueError("an arm that trains needs a `correct` section to make its rows, or assemble.units_of")
+        if self.correct is not None and self.assemble.units_of:
+            raise ValueError("assemble.units_of takes another arm's units: leave `correct` out")
         return self
 
 
@@ -164,12 +166,13 @@ class RunFile(Section):
 
     def _check_assemble(self, arm: str, settings: AssembleSettings) -> None:
         correcting = sorted(name for name, other in self.arms.items() if other.correct is not None)
+        making = sorted({*correcting, *(name for name, other in self.arms.items() if other.assemble.units_of)})
         named = [("match", other) for other in settings.match]
-        named += [(key, getattr(settings, key)) for key in ("rows_of", "pairs_from", "answers_from")]
+        named += [(key, getattr(settings, key)) for key in ("rows_of", "units_of", "pairs_from", "answers_from")]
         for key, other in named:
-            if other and other not in correcting:
-                known = did_you_mean(other, correcting)
-                raise ValueError(f"arms.{arm}.assemble.{key}: no arm '{other}' that makes rows{known}")
+            able, what = (correcting, "has units of its own") if key == "units_of" else (making, "makes rows")
+            if other and other not in able:
+                raise ValueError(f"arms.{arm}.assemble.{key}: no arm '{other}' that {what}{did_you_mean(other, able)}")
             if other and arm in self._ancestors(other):
                 raise ValueError(
                     f"arms.{arm}.assemble.{key}: '{other}' starts from what '{arm}' trains, so it has no rows yet when "

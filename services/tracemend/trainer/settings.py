@@ -66,6 +66,9 @@ class AssembleSettings(Section):
     rows_of: str = ""
     """The arm whose rows these are, in this arm's own form: of harmful prompts the same units, of benign ones the same
     prompts. So a supervised arm sees exactly what a preference arm sees; shares, `rows` and `match` are that arm's."""
+    units_of: str = ""
+    """The arm whose units give the rows; an arm with it has no `correct` section of its own. So a later stage of
+    supervised training can take what was made of the base's samples, whichever model it starts from."""
     pairs_from: str = ""
     """The arm whose units give the harmful pairs; left out, this one. A second stage takes the first one's."""
     answers_from: str = ""
@@ -76,7 +79,7 @@ class AssembleSettings(Section):
     @property
     def others(self) -> tuple[str, ...]:
         """Arms whose units or rows decide this one's."""
-        named = (*self.match, self.rows_of, self.pairs_from, self.answers_from)
+        named = (*self.match, self.rows_of, self.units_of, self.pairs_from, self.answers_from)
         return tuple(dict.fromkeys(name for name in named if name))
 
     @model_validator(mode="before")

@@ -240,3 +240,36 @@ def forge(folder: Path, rows: list[dict[str, object]]) -> None:
     shard.write_bytes(PAIRS.encode(rows))
     manifest = dataclasses.replace(dataset.read_manifest(folder), digest=digest_of_rows(rows))
     (folder / "manifest.json").write_text(json.dumps(dataclasses.asdict(manifest)), encoding="utf-8")
+
+
+LATER = """\
+  sft_later:
+    from: first
+    assemble: {units_of: sft, rows_of: second}
+    train: {learning_rate: 1.0e-3}
+"""
+
+
+async def test_a_later_supervised_stage_takes_the_units_of_the_first_whatever_it_starts_from(
+    tmp_path: Path, model: Path
+) -> None:
+    plan = plan_of(ARMS + LATER)
+    assert plan.owners["sft_later"] == "first", "it has no units of its own"
+    assert "sft_later" not in plan.owned_by("first")
+    async with a_run(tmp_path) as workspace:
+        manifests = await publish(workspace, plan, model)
+    assert (manifests["sft_later"].kind, manifests["sft_later"].num_rows) == ("examples", 8)
+    assert units_in(tmp_path, "sft_later") == units_in(tmp_path, "second")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("units_of: sft,", "units_of: sft_later,", r"no arm 'sft_later' that has units of its own"),
+        ("units_of: sft, ", "", r"needs a `correct` section to make its rows, or assemble.units_of"),
+        ("    from: first\n", "    correct: {strategy: filter}\n", r"takes another arm's units: leave `correct` out"),
+    ],
+)
+def test_an_arm_has_either_units_of_its_own_or_those_of_another(old: str, new: str, words: str) -> None:
+    with pytest.raises(SetupError, match=words):
+        plan_of(ARMS + LATER.replace(old, new))
