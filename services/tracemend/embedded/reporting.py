@@ -20,6 +20,7 @@ from tracemend.embedded.progress import Silent
 from tracemend.embedded.runfile import BASE
 from tracemend.embedded.whole_files import replace_text
 from tracemend.embedded.workspace import Workspace
+from tracemend.embedded.yielding import yields_of
 from tracemend.evaluator.report.build import build_report
 from tracemend.evaluator.report.html import render_html
 from tracemend.evaluator.report.input import ReportInput
@@ -70,6 +71,7 @@ async def write_report(
         costs=[cost for cost in costs if cost.stage != WALL],
         judges=judges,
         examples=await _examples(arms, plan),
+        yields=await yields_of(arms, plan),
         plan=plan.run.model_dump(mode="json", by_alias=True),
         plan_digest=plan.digest,
         total_s=sum(cost.seconds for cost in costs if cost.stage == WALL),

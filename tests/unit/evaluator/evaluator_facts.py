@@ -138,8 +138,23 @@ def facts(arms: Mapping[str, Sequence[Verdict]] | None = None, **changes: Any) -
         total_s=208.4,
         versions={"python": "3.11.9", "tracemend": "0.1.0", "torch": "2.13.0"},
         hardware={"cpu": "a processor", "cores": "4"},
+        yields={"intervened": {**_made(60, 40, 16), "triggers": {"wait": _made(30, 20, 9), "hold": _made(30, 20, 7)}}},
     )
     return replace(base, **changes)
+
+
+def _made(num_attempts: int, num_unsafe: int, num_first: int) -> dict[str, Any]:
+    """What interventions yielded, as the pipeline tells it."""
+    return {
+        "attempts": num_attempts,
+        "unsafe": num_unsafe,
+        "cut": num_unsafe,
+        "by_round": [num_first],
+        "corrected": num_first,
+        "unsafe_share": num_unsafe / num_attempts,
+        "first_share": num_first / num_unsafe,
+        "expected_pairs": float(num_first),
+    }
 
 
 def _outcomes() -> dict[tuple[str, str, str], int]:

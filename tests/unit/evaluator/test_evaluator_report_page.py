@@ -245,3 +245,8 @@ def test_the_page_draws_the_doses_of_a_sweep_and_leaves_them_out_without_one(htm
 
 def test_arms_are_set_against_each_other_where_there_are_several(html: str) -> None:
     assert "Arm against arm" in html
+
+
+def test_yields_are_told_by_arm_and_trigger_where_there_were_interventions(html: str) -> None:
+    assert "What interventions yielded" in html
+    assert "What interventions yielded" not in rendered(yields={})

@@ -42,6 +42,7 @@ def build_report(facts: ReportInput) -> dict[str, Any]:
         "gate": build_gate(facts),
         "quadrants": measured.quadrants,
         "funnel": build_funnel(facts),
+        "yields": facts.yields,
         "cost": build_cost(facts),
         "examples": build_examples(facts.examples),
         "configuration": facts.plan,

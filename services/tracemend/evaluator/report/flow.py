@@ -82,6 +82,7 @@ def _stage(cost: Cost) -> dict[str, Any]:
         "stage": cost.stage,
         "items": cost.num_items,
         "prompt_tokens": cost.num_prompt_tokens,
+        "cached_tokens": cost.num_cached_tokens,
         "new_tokens": cost.num_new_tokens,
         "seconds": cost.seconds,
         "money": cost.money,

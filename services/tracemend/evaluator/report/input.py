@@ -45,3 +45,5 @@ class ReportInput:
     hardware: Mapping[str, str]
     calibration: Mapping[str, Any] = field(default_factory=dict)
     """Axis → sensitivity, specificity and n of its judge against human labels, where it was calibrated."""
+    yields: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Arm with interventions → attempts, unsafe, first_share, …, and the same by trigger."""
