@@ -109,6 +109,18 @@ PUBLISHED: Mapping[str, Architecture] = {
         context=131_072,
         tied=False,
     ),
+    "Qwen3-8B": Architecture(
+        model_type="qwen3",
+        hidden=4096,
+        intermediate=12_288,
+        num_layers=36,
+        num_heads=32,
+        num_kv_heads=8,
+        head_dim=128,
+        vocab=151_936,
+        context=40_960,
+        tied=False,
+    ),
 }
 """Name of the published model, which is its folder's name as downloaded, to its shape."""
 

@@ -14,10 +14,12 @@ from tracemend.embedded.models import Target
 from tracemend.embedded.phases import once
 from tracemend.embedded.plan import Plan
 from tracemend.embedded.progress import Observer
+from tracemend.embedded.rewarding import reward_identity
 from tracemend.embedded.workspace import Workspace
 from tracemend.kit.errors import SetupError
-from tracemend.records import Checkpoint, DatasetManifest, Outcome, OutcomeState
+from tracemend.records import Axis, Checkpoint, DatasetManifest, Outcome, OutcomeState
 from tracemend.trainer import dataset
+from tracemend.trainer.algorithm import make_algorithm
 from tracemend.trainer.settings import SweepSettings, TrainSettings
 from tracemend.trainer.training import TrainingJob
 
@@ -65,7 +67,7 @@ class Arms:
         folder: where another training has replaced the weights since, they are trained again."""
         settings = self.plan.run.arms[arm].train
         assert settings is not None
-        inputs = [parent, manifest.digest, settings.model_dump(mode="json")]
+        inputs = [parent, manifest.digest, settings.model_dump(mode="json"), *self._causes(settings, target)]
         for again in itertools.count():
             fields = await once(
                 self.workspace,
@@ -131,6 +133,14 @@ class Arms:
         # Of a folder that has gone `checkpoint_target` tells the user.
         return not folder.is_dir() or target.at(folder).identity == checkpoint.model
 
+    def _causes(self, settings: TrainSettings, target: Target) -> list[dict[str, str]]:
+        """What else a training depends on, where there is any: folders of earlier builds keep their results."""
+        causes = {"system": target.settings.system, "reward": self._reward(settings)}
+        return [{name: cause} for name, cause in causes.items() if cause]
+
+    def _reward(self, settings: TrainSettings) -> str:
+        return reward_identity(self.judges[Axis.HARM.value]) if make_algorithm(settings).samples else ""
+
     def _job(self, arm: str, name: str, settings: TrainSettings, *, target: Target, parent: str) -> TrainingJob:
         return TrainingJob(
             arm=arm,
@@ -141,6 +151,8 @@ class Arms:
             root=self.workspace.folder,
             settings=settings,
             reasoning_format=target.settings.reasoning_format,
+            system=target.settings.system,
+            reward=self._reward(settings),
         )
 
 

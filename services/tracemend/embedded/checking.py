@@ -20,9 +20,9 @@ from tracemend.embedded.guarding import check_guards
 from tracemend.embedded.plan import Plan, resolve
 from tracemend.embedded.resources import longest_response
 from tracemend.embedded.runfile import ModelSettings, RunFile
+from tracemend.embedded.sourcing import read
 from tracemend.embedded.training import check_trainings
 from tracemend.ingestion.rows import BadRow
-from tracemend.ingestion.service import read
 from tracemend.ingestion.settings import PromptsSettings
 from tracemend.judge.service import JudgeService
 from tracemend.kit.errors import SetupError

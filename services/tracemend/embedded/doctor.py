@@ -159,10 +159,10 @@ def _objections(
     template = ChatTemplate.load(folder, target.reasoning_format)
     tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     examples = [_example(trajectory) for trajectory in trajectories]
-    rows = render_rows(examples, template, tokenizer, settings)
+    rows = render_rows(examples, template, tokenizer, settings, system=target.system)
     shape = read_architecture(folder)
     limits = ModelLimits(vocab_size=shape.vocab, context_length=shape.context)
-    return objections(rows, template, settings, limits=limits, num_examples=len(examples))
+    return objections(rows, template, settings, limits=limits, num_examples=len(examples), system=target.system)
 
 
 def _prompt(text: str) -> Prompt:

@@ -1,10 +1,10 @@
 """What a run will take, before anything is spent: tokens, money, hours, rows, memory per GPU.
 
-    cost ≈ N·K·(gen + judge) + U·A·(correct + 2·judge) + V·R·(gen + judge)
+    cost ≈ N·K·(gen + judge) + U·A·(correct + 2·judge) + V·R·(gen + judge + detect) + V·detect
 
 (methods.md §5 H) with N prompts, K samples, U units that a strong model writes for and A attempts at each, V unsafe
 samples that are forked and R rounds of it. Every figure that the run file does not give is an assumption with a name,
-printed beside the result; none of them is measured.
+printed beside the result; none of them is measured. Pairs are counted by both sides in full, as if they shared nothing.
 """
 
 from __future__ import annotations
@@ -14,18 +14,23 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from tracemend.corrector.decide import arm_units, plan_units, strategy_for
-from tracemend.corrector.settings import ArmCorrection
+from tracemend.corrector.settings import ArmCorrection, Rule
+from tracemend.corrector.strategies.contrast import Contrast
+from tracemend.corrector.strategies.refused import Refused
 from tracemend.corrector.strategy import Strategy
 from tracemend.embedded.memory import MemoryNeed, memory_needs
 from tracemend.embedded.plan import Plan, resolve
 from tracemend.embedded.runfile import BenchmarkSettings, RunFile
+from tracemend.embedded.sourcing import read
 from tracemend.ingestion.rows import BadRow
-from tracemend.ingestion.service import read
 from tracemend.ingestion.settings import PromptsSettings
+from tracemend.judge.settings import HarmJudge
 from tracemend.kit.errors import SetupError
 from tracemend.kit.registry import did_you_mean
 from tracemend.records import Category, Prompt
 from tracemend.redaction import Text
+from tracemend.trainer.algorithm import make_algorithm
+from tracemend.trainer.assembly import BENIGN, HARMFUL, REASONING, rows_of_kind
 
 _MAX_COUNTED = 200_000
 """Rows that a source is counted up to."""
@@ -44,7 +49,7 @@ class Assumptions:
     judge_tokens: int = 40
     """Tokens that a judge model writes for one part."""
     parts_judged: int = 3
-    """Parts of a trajectory that a judge model is asked about."""
+    """Parts of a trajectory that a judge model is asked about, never more than the judge's `parts`."""
     unsafe_share: float = 0.5
     """Share of samples of harmful prompts that are unsafe in the parts that count."""
     hard_share: float = 0.3
@@ -53,6 +58,8 @@ class Assumptions:
     """Share of corrected units that are judged safe within their attempts."""
     fork_share: float = 0.4
     """Share of forks that are accepted, in each round (methods.md §10 [P])."""
+    refused_share: float = 0.2
+    """Share of benign prompts that the model of a first stage refuses (20 to 29 points in methods.md §14 [P])."""
     attempts: float = 1.5
     """Texts per unit on average, never more than `attempts`."""
     tokens_per_s: float = 2000.0
@@ -160,25 +167,20 @@ class _Work:
         forked = sum(self._num_forks(arm) for arm in self._owners())
         found = [
             self._call("sample", run.target.engine, num_samples, a.prompt_tokens + response),
-            self._judging("judge samples", num_samples, response),
+            self._judging("judge samples", run.judge.harm, num_samples, response),
             self._writing(written, response),
-            self._judging("judge rewrites", written, a.teacher_tokens),
+            self._judging("judge rewrites", run.judge.verifier or run.judge.harm, written, a.teacher_tokens),
             self._call("fork", run.target.engine, forked, a.prompt_tokens + response),
-            self._judging("judge forks", forked, response),
+            self._judging("judge forks", run.judge.verifier or run.judge.harm, forked, response),
+            self._detecting("find cues", self._num_unsafe() + forked, response),
             *self._measuring(response),
             *self._training(response),
         ]
         return [item for item in found if item.num_calls]
 
     def rows(self) -> dict[str, int]:
-        """Rows per arm: what it keeps and mends, as its `assemble` section allows."""
-        found: dict[str, int] = {}
-        for arm, owner in self._plan.owners.items():
-            settings = self._plan.run.arms[arm].assemble
-            usable = round(self._num_selected(owner) * self._yield(owner) * self._units_per_prompt(owner))
-            usable += sum(number for category, number in self._prompts.items() if category is not Category.HARMFUL)
-            found[arm] = min(usable, settings.rows) if settings.rows else usable
-        return found
+        """Rows per arm: what it keeps, mends and refuses, as its `assemble` section allows."""
+        return {arm: self._num_rows(arm) for arm in self._plan.owners}
 
     # ------------------------------------------------------------------------------------------ steps
 
@@ -188,25 +190,37 @@ class _Work:
         engine = next((self._plan.run.models[name].engine for name in sorted(teachers)), "")
         return self._call("correct", engine, num_texts, self._a.prompt_tokens + response + self._a.teacher_tokens)
 
-    def _judging(self, what: str, num_trajectories: int, tokens: int) -> Item:
-        models = self._plan.run.judge.harm.models or ((self._plan.run.judge.harm.model or ""),)
+    def _judging(self, what: str, judge: HarmJudge, num_trajectories: int, tokens: int) -> Item:
+        models = judge.models or (judge.model or "",)
         engines = [self._plan.run.models[name].engine for name in models if name in self._plan.run.models]
         if not engines:  # a judge without a model reads text at no price
             return self._call(what, "", 0, 0)
         each = self._a.prompt_tokens + tokens + self._a.judge_tokens
-        return self._call(what, engines[0], num_trajectories * self._a.parts_judged * len(engines), each)
+        num_parts = min(self._a.parts_judged, len(judge.parts))
+        return self._call(what, engines[0], num_trajectories * num_parts * len(engines), each)
+
+    def _detecting(self, what: str, num_reasonings: int, tokens: int) -> Item:
+        """A detector without a model reads at no price."""
+        detector = self._plan.run.judge.detector
+        model = self._plan.run.models.get(detector.model or "") if detector else None
+        each = self._a.prompt_tokens + tokens + self._a.judge_tokens
+        return self._call(what, model.engine, num_reasonings, each) if model else self._call(what, "", 0, 0)
 
     def _measuring(self, response: int) -> list[Item]:
         evaluate = self._plan.run.evaluate
         if evaluate is None:
             return []
-        num_arms = 1 + sum((arm.train or arm.guard) is not None for arm in self._plan.run.arms.values())
+        arms = self._plan.run.arms.values()
+        num_arms = 1 + sum((arm.train or arm.guard) is not None for arm in arms)
+        num_guarded = sum(arm.guard is not None and arm.guard.mode != "off" for arm in arms)
         num_prompts = sum(self._benchmark(name, item) for name, item in evaluate.benchmarks.items())
         num_samples = num_prompts * evaluate.samples * num_arms
         engine = self._plan.run.target.engine
         return [
             self._call("evaluate", engine, num_samples, self._a.prompt_tokens + response),
-            self._judging("judge evaluation", num_samples, response),
+            self._judging("judge evaluation", self._plan.run.judge.harm, num_samples, response),
+            # One look at each response is the least that a guard takes.
+            self._detecting("guard, at least", num_prompts * evaluate.samples * num_guarded, response),
         ]
 
     def _training(self, response: int) -> list[Item]:
@@ -215,7 +229,8 @@ class _Work:
             train = self._plan.run.arms[arm].train
             if train is not None:
                 num_rows = rows * train.epochs * len(train.candidates())
-                num_tokens = num_rows * (self._a.prompt_tokens + response)
+                sides = 2 if make_algorithm(train).kind == "pairs" else 1
+                num_tokens = num_rows * sides * (self._a.prompt_tokens + response)
                 hours = num_tokens / self._a.trained_tokens_per_s / max(1, train.num_processes) / 3600
                 found.append(
                     Item(what=f"train {arm}", num_calls=num_rows, num_tokens=num_tokens, money=0.0, hours=hours)
@@ -234,6 +249,35 @@ class _Work:
         )
 
     # ---------------------------------------------------------------------------------------- numbers
+
+    def _num_rows(self, arm: str) -> int:
+        settings = self._plan.run.arms[arm].assemble
+        if settings.rows_of:
+            return self._num_rows(settings.rows_of)
+        arms = (arm, *settings.match)
+        sections = {name: self._plan.run.arms[name].assemble for name in arms}
+        return min(sum(rows_of_kind(self._usable(name), sections[name]).values()) for name in arms)
+
+    def _usable(self, arm: str) -> dict[str, int]:
+        """What an arm could train on, by kind of row."""
+        settings = self._plan.run.arms[arm].assemble
+        mended = self._num_mended(self._plan.owners[settings.pairs_from or arm])
+        num_benign = self._prompts[Category.BENIGN] + self._prompts[Category.LOOKALIKE]
+        if settings.kind == "examples":
+            return {HARMFUL: mended, BENIGN: num_benign, REASONING: self._prompts[Category.REASONING]}
+        correction = self._correction(self._plan.owners[arm])
+        refuses = isinstance(strategy_for(correction, Category.BENIGN), Refused)
+        return {HARMFUL: mended, BENIGN: round(num_benign * self._a.refused_share) if refuses else 0}
+
+    def _num_mended(self, owner: str) -> int:
+        """Units on harmful prompts that give a row."""
+        return round(self._num_selected(owner) * self._yield(owner) * self._units_per_prompt(owner))
+
+    def _num_unsafe(self) -> int:
+        """Samples of harmful prompts in which a detector looks for cues."""
+        parents = [p for p in self._plan.parents() if any(self._strategy(arm) for arm in self._plan.owned_by(p))]
+        num_samples = self._prompts[Category.HARMFUL] * self._plan.run.target.samples * len(parents)
+        return round(num_samples * self._a.unsafe_share)
 
     def _owners(self) -> list[str]:
         return list(dict.fromkeys(self._plan.owners.values()))
@@ -265,7 +309,7 @@ class _Work:
         strategy = self._strategy(arm)
         if strategy is None:
             return 0
-        share = _share_of(strategy.rule.value, self._a, self._plan.run.target.samples)
+        share = _share_of(strategy.rule, self._a, self._plan.run.target.samples)
         return round(self._prompts[Category.HARMFUL] * share)
 
     def _units_per_prompt(self, arm: str) -> int:
@@ -278,6 +322,10 @@ class _Work:
         strategy = self._strategy(arm)
         if strategy is not None and strategy.forks:
             return self._a.unsafe_share * (1 - (1 - self._a.fork_share) ** _rounds(strategy))
+        if isinstance(strategy, Contrast):  # of the selected prompts, those with a safe and an unsafe sample
+            num_samples = self._plan.run.target.samples
+            one_sided = sum(_share_of(rule, self._a, num_samples) for rule in (Rule.ALL_UNSAFE, Rule.ALL_SAFE))
+            return min(1.0, (1 - one_sided) / max(1e-9, _share_of(strategy.rule, self._a, num_samples)))
         return self._a.success_share if strategy is not None and strategy.kind else 1.0
 
     def _strategy(self, arm: str) -> Strategy | None:
@@ -300,18 +348,19 @@ def _rounds(strategy: Strategy) -> int:
     return int(getattr(strategy, "rounds", 1))
 
 
-def _share_of(rule: str, a: Assumptions, num_samples: int) -> float:
+def _share_of(rule: Rule, a: Assumptions, num_samples: int) -> float:
     """Share of harmful prompts that a selection rule lets through; samples beyond the hard prompts are independent."""
     easy = max(0.0, min(1.0, (a.unsafe_share - a.hard_share) / max(1e-9, 1 - a.hard_share)))
     all_unsafe = a.hard_share + (1 - a.hard_share) * easy**num_samples
     all_safe = (1 - a.hard_share) * (1 - easy) ** num_samples
     return {
-        "all_unsafe": all_unsafe,
-        "any_unsafe": 1 - all_safe,
-        "majority_unsafe": a.unsafe_share,
-        "all_safe": all_safe,
-        "any_safe": 1 - all_unsafe,
-    }.get(rule, 1.0)
+        Rule.ALL_UNSAFE: all_unsafe,
+        Rule.ANY_UNSAFE: 1 - all_safe,
+        Rule.MAJORITY_UNSAFE: a.unsafe_share,
+        Rule.ALL_SAFE: all_safe,
+        Rule.ANY_SAFE: 1 - all_unsafe,
+        Rule.ALL: 1.0,
+    }[rule]
 
 
 def _count(item: PromptsSettings, first: int | None) -> tuple[str, Counter[Category]]:

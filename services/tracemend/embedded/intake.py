@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator, Sequence
 from tracemend.corrector.decide import plan_units
 from tracemend.embedded.plan import Plan
 from tracemend.embedded.progress import Observer
+from tracemend.embedded.sourcing import read
 from tracemend.embedded.workspace import Workspace
-from tracemend.ingestion.service import Admitted, Refused, ingest, read
+from tracemend.ingestion.service import Admitted, Refused, ingest
 from tracemend.kit.errors import SetupError
 from tracemend.kit.ports import Address, AdmittedPrompt, RefusedRow
 from tracemend.records import Prompt, Unit

@@ -12,10 +12,11 @@ from tracemend.embedded.phases import once
 from tracemend.embedded.plan import Plan
 from tracemend.embedded.progress import Observer
 from tracemend.embedded.runfile import BenchmarkSettings
+from tracemend.embedded.sourcing import read
 from tracemend.embedded.workspace import Workspace
 from tracemend.generator.guarding import Guard
 from tracemend.generator.stage import GeneratorStage
-from tracemend.ingestion.service import Admitted, ingest, read
+from tracemend.ingestion.service import Admitted, ingest
 from tracemend.ingestion.settings import IngestionSettings
 from tracemend.judge.service import JudgeService
 from tracemend.judge.stage import JudgeStage

@@ -1,7 +1,8 @@
 """Memory per GPU: weights, key-value cache and optimiser, by the shape of the target.
 
 Called by the estimate and by `doctor`. Bytes are decimal. The formulas count tensors and leave a named share for what a
-framework takes beside them; they are meant to say whether a plan can fit, not to the last megabyte.
+framework takes beside them; they are meant to say whether a plan can fit, not to the last megabyte. Preference training
+reads two sides per row, counted as if both were of full length.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from tracemend.embedded.architectures import Architecture, find_architecture
 from tracemend.embedded.resources import MACHINES, PROMPT_ROOM_TOKENS, Machine, longest_response, with_resources
 from tracemend.embedded.runfile import RunFile
+from tracemend.trainer.algorithm import make_algorithm
 from tracemend.trainer.settings import TrainSettings
 
 _OVERHEAD_BYTES = 2 * 10**9
@@ -24,6 +26,10 @@ _FULL_FACTOR = 34
 2022, eq. 1 without the attention scores that fused kernels never keep)."""
 _LOGIT_BYTES = 8
 """Per token and vocabulary entry: logits in half precision and their gradient in full."""
+_LOGIT_TILE = (4096, 32_768)
+"""Tokens and vocabulary entries that preference training holds logits of at once: TRL's tiles of a fused head."""
+_MASK_BYTES = 3
+"""Per pair of positions of the shared layout's mask: who sees whom, and the same as half-precision scores."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +97,10 @@ def _serving(name: str, machine: Machine, run: RunFile, shape: Architecture) -> 
 
 def _training(name: str, machine: Machine, arm: str, train: TrainSettings, shape: Architecture) -> MemoryNeed:
     shards = train.num_processes if train.deepspeed == "zero3" else 1
-    tokens = train.batch_size * (train.max_length if isinstance(train.max_length, int) else 8192)
+    longest = train.max_length if isinstance(train.max_length, int) else 8192
+    algorithm = make_algorithm(train)
+    sides = 2 if algorithm.kind == "pairs" else 1
+    tokens = train.batch_size * sides * longest
     factor = _FULL_FACTOR if train.gradient_checkpointing is False else _CHECKPOINTED_FACTOR
     if train.lora is not None:
         trained = shape.num_lora_parameters(rank=train.lora.r, targets=train.lora.targets)
@@ -101,7 +110,10 @@ def _training(name: str, machine: Machine, arm: str, train: TrainSettings, shape
         parts = {"weights, gradients and optimiser": 0 if train.offload else states}
     parts["activations"] = factor * tokens * shape.hidden * shape.num_layers
     parts["one layer at work"] = _FULL_FACTOR * tokens * shape.hidden
-    parts["logits"] = _LOGIT_BYTES * tokens * shape.vocab
+    parts["logits"] = _LOGIT_BYTES * _num_logits(tokens, shape.vocab, is_fused=sides == 2)
+    if algorithm.options.get("shared_prefix", "off") != "off":
+        # What two sides share stands once, but how much that is, is not known before the run: none is the most.
+        parts["mask"] = _MASK_BYTES * train.batch_size * (sides * longest) ** 2
     parts["overhead"] = _OVERHEAD_BYTES
     need = sum(parts.values())
     advice = _training_advice(arm, train, parts, machine.gpu_bytes) if need > machine.gpu_bytes else ""
@@ -110,9 +122,17 @@ def _training(name: str, machine: Machine, arm: str, train: TrainSettings, shape
     )
 
 
+def _num_logits(tokens: int, vocab: int, *, is_fused: bool) -> int:
+    """Logits that stand in memory at once."""
+    if not is_fused:
+        return tokens * vocab
+    tile_tokens, tile_vocab = _LOGIT_TILE
+    return min(tokens, tile_tokens) * min(vocab, tile_vocab)
+
+
 def _training_advice(arm: str, train: TrainSettings, parts: dict[str, int], have_bytes: int) -> str:
     where = f"arms.{arm}.train"
-    by_length = sum(parts[name] for name in ("activations", "one layer at work", "logits"))
+    by_length = sum(parts.get(name, 0) for name in ("activations", "one layer at work", "logits", "mask"))
     if sum(parts.values()) - by_length < 0.9 * have_bytes:
         changes = [f"{where}.max_length (now {train.max_length})"]
         changes += [f"{where}.batch_size (now {train.batch_size})"] if train.batch_size > 1 else []

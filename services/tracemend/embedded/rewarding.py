@@ -24,6 +24,11 @@ _MAX_ATTEMPTS = 8
 _REWARDED = (Part.REASONING, Part.ANSWER)
 
 
+def reward_identity(judge_of_harm: str) -> str:
+    """The identity of the reward that the judge of harm with this identity gives."""
+    return digest_of([_FORMULA, judge_of_harm])
+
+
 class JudgeReward:
     """Implements `trainer.reward.Reward` over the judges of a run."""
 
@@ -33,7 +38,7 @@ class JudgeReward:
         """`loop` is where `models` live; the training runs in another thread."""
         self._judge = JudgeService.build(settings.model_copy(update={"detector": None, "verifier": None}), models)
         self._loop = loop
-        self.identity = digest_of([_FORMULA, self._judge.identity[Axis.HARM.value]])
+        self.identity = reward_identity(self._judge.identity[Axis.HARM.value])
 
     def __call__(self, responses: Sequence[Sampled]) -> Sequence[float]:
         return asyncio.run_coroutine_threadsafe(self._scores(responses), self._loop).result()

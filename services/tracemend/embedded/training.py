@@ -4,7 +4,6 @@ a launcher of its own."""
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import Mapping
 
 from tracemend.embedded.models import Engine
@@ -52,6 +51,6 @@ async def run_training(
     if not make_algorithm(training.settings).samples:
         return await launcher.run(job_of(training, name=training.folder.name))
     reward = JudgeReward(judge, models, loop=asyncio.get_running_loop())
+    assert reward.identity == training.reward, "the job names the reward of the run's judge"
     with offer(reward):
-        rewarded = dataclasses.replace(training, reward=reward.identity)
-        return await launcher.run(job_of(rewarded, name=training.folder.name))
+        return await launcher.run(job_of(training, name=training.folder.name))

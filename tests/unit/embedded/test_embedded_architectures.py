@@ -14,6 +14,7 @@ PUBLISHED_PARAMETERS = {
     "DeepSeek-R1-Distill-Qwen-1.5B": 1_777_088_000,
     "DeepSeek-R1-Distill-Qwen-7B": 7_615_616_512,
     "DeepSeek-R1-Distill-Llama-8B": 8_030_261_248,
+    "Qwen3-8B": 8_190_735_360,
 }
 """As the published weights' own metadata count them."""
 

@@ -55,10 +55,13 @@ DETECTOR
 arms:
   ipo:
     correct: {strategy: intervene, options: {triggers: proving}}
+    assemble: {kind: pairs}
   control:
     correct: {strategy: intervene, options: {triggers: proving_neutral, rounds: 3}}
+    assemble: {kind: pairs}
   natural:
     correct: {strategy: contrast}
+    assemble: {kind: pairs}
   refusals:
     correct: {strategy: refused}
 """
@@ -209,5 +212,5 @@ def test_an_estimate_counts_forks_and_the_pairs_that_they_give() -> None:
     units = 16 * 4
     assert calls["fork"] == round(units * 0.5) + round(units * 0.5 * (1 + 0.6 + 0.36))
     assert calls["sample"] == 20 * 4
-    assert found.rows["ipo"] == round(units * 0.5 * 0.4) + 4
-    assert found.rows["control"] == round(units * 0.5 * (1 - 0.6**3)) + 4
+    assert found.rows["ipo"] == round(units * 0.5 * 0.4)
+    assert found.rows["control"] == round(units * 0.5 * (1 - 0.6**3))
