@@ -250,3 +250,10 @@ def test_arms_are_set_against_each_other_where_there_are_several(html: str) -> N
 def test_yields_are_told_by_arm_and_trigger_where_there_were_interventions(html: str) -> None:
     assert "What interventions yielded" in html
     assert "What interventions yielded" not in rendered(yields={})
+
+
+def test_a_report_of_before_these_sections_can_still_be_drawn() -> None:
+    report = build_report(facts())
+    for name in ("comparisons", "sweeps", "yields"):
+        del report[name]
+    assert_is_inert(render_html(report))

@@ -158,7 +158,7 @@ def _fronts(report: Mapping[str, Any], arms: Sequence[str], colours: Mapping[str
                 "dose": candidate["learning_rate"],
                 "is_chosen": candidate["chosen"],
             }
-            for candidate in report["sweeps"].get(arm, {}).get("candidates", [])
+            for candidate in report.get("sweeps", {}).get(arm, {}).get("candidates", [])
             if "over_refusal" in (found := candidate["metrics"]) and "harm_reasoning" in found
         ]
         if points:
