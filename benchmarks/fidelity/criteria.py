@@ -42,13 +42,48 @@ class Below:
     confidence: float = 0.95
 
     def text(self, scale: float) -> str:
-        return f"≤ −{self.gap * scale:g}, interval below 0"
+        return f"≤ −{self.gap * scale:g}, interval below 0" if self.gap else "interval below 0"
 
     def holds(self, figure: Figure) -> bool:
         return figure.value <= -self.gap and figure.high < 0
 
     def is_refuted_by(self, figure: Figure) -> bool:
         return figure.low > -self.gap
+
+
+@dataclass(frozen=True, slots=True)
+class Above:
+    """A difference of at least `gap`, whose interval leaves out zero."""
+
+    gap: float
+    confidence: float = 0.95
+
+    def text(self, scale: float) -> str:
+        return f"≥ {self.gap * scale:g}, interval above 0" if self.gap else "interval above 0"
+
+    def holds(self, figure: Figure) -> bool:
+        return figure.value >= self.gap and figure.low > 0
+
+    def is_refuted_by(self, figure: Figure) -> bool:
+        return figure.high < self.gap
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """A value above `least` and below `limit`."""
+
+    least: float
+    limit: float
+    confidence: float = 0.95
+
+    def text(self, scale: float) -> str:
+        return f"above {self.least * scale:g}, below {self.limit * scale:g}"
+
+    def holds(self, figure: Figure) -> bool:
+        return self.least < figure.value < self.limit
+
+    def is_refuted_by(self, figure: Figure) -> bool:
+        return figure.high <= self.least or figure.low >= self.limit
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,8 @@ FULL, SMALL, SMALL_SELECTED = "unsafechain_full", "unsafechain_small", "unsafech
 METRICS = ("harm_reasoning", "harm_answer", "over_refusal", "capability")
 
 _SMALL_ROWS = 36
+_LEARNING_RATES = {FULL: 4.0e-4, SMALL: 8.0e-4, SMALL_SELECTED: 2.0e-4}
+"""What examples/unsafechain-sweep.yaml finds for the arms that the demo has not, by the demo's rule."""
 
 _FACTORS = Path(__file__).parents[2] / "examples" / "unsafechain-factors.yaml"
 
@@ -64,24 +66,27 @@ def comparison(*, seed: int, num_prompts: int | None = None) -> RunFile:
     """The demo's run with arms of all and of few corrections and the encyclopaedia-only objects, `num_prompts` per
     benchmark; None for the demo's own numbers."""
     text = importlib.resources.files("tracemend.embedded").joinpath("demo.yaml").read_text(encoding="utf-8")
-    document = _unshared(yaml.safe_load(text))
+    document = unshared(yaml.safe_load(text))
     like = document["arms"]["unsafechain"]
     share = like["assemble"]["benign_share"]
-    document["arms"] |= {
-        FULL: {**like, "assemble": {"benign_share": share}},
-        SMALL: {**like, "assemble": {"benign_share": share, "rows": _SMALL_ROWS}},
-        SMALL_SELECTED: {**like, "assemble": {"benign_share": share, "rows": _SMALL_ROWS, "subset": "selected"}},
+    rows: dict[str, dict[str, Any]] = {
+        FULL: {},
+        SMALL: {"rows": _SMALL_ROWS},
+        SMALL_SELECTED: {"rows": _SMALL_ROWS, "subset": "selected"},
     }
-    document = _unshared(document)
+    for arm, chosen in rows.items():
+        train = {**like["train"], "learning_rate": _LEARNING_RATES[arm]}
+        document["arms"][arm] = {**like, "assemble": {"benign_share": share, **chosen}, "train": train}
+    document = unshared(document)
     benchmarks = document["evaluate"]["benchmarks"]
     prompts = benchmarks["in_distribution"]["prompts"]
     benchmarks[ENCYCLOPAEDIA] = {"prompts": {**prompts, "subset": "eval_encyclopaedia"}}
-    return _seeded(document, seed=seed, num_prompts=num_prompts)
+    return seeded(document, seed=seed, num_prompts=num_prompts)
 
 
 def factors(*, seed: int, num_prompts: int | None = None) -> RunFile:
     """The factorial run: which prompts are corrected against how they are."""
-    return _seeded(_unshared(yaml.safe_load(_FACTORS.read_text(encoding="utf-8"))), seed=seed, num_prompts=num_prompts)
+    return seeded(unshared(yaml.safe_load(_FACTORS.read_text(encoding="utf-8"))), seed=seed, num_prompts=num_prompts)
 
 
 def world_digest() -> str:
@@ -108,15 +113,15 @@ def run_seed(settings: RunFile, folder: Path, *, cache: Path, observer: Observer
 async def gather(settings: RunFile, finished: Finished) -> Evidence:
     """The evidence of a finished run, from what lies in its folder."""
     async with open_workspace(finished.folder, writes=False) as workspace:
-        verdicts = await _measured(workspace, settings, finished.run)
-        groups = await _groups(workspace, finished.run)
+        verdicts = await measured(workspace, settings, finished.run)
+        groups = await groups_of(workspace, finished.run)
     harm = {arm: [v for v in found if v.trajectory.prompt.split in HARM_SPLITS] for arm, found in verdicts.items()}
-    scores = {arm: {metric: _scores(found, metric) for metric in METRICS} for arm, found in verdicts.items()}
-    measured = {arm: {(v.trajectory.prompt.split, v.trajectory.prompt.id) for v in harm[arm]} for arm in verdicts}
+    scores = {arm: {metric: scores_of(found, metric) for metric in METRICS} for arm, found in verdicts.items()}
+    asked = {arm: {(v.trajectory.prompt.split, v.trajectory.prompt.id) for v in harm[arm]} for arm in verdicts}
     return Evidence(
         seed=settings.seed,
         scores=scores,
-        undecided={arm: frozenset(measured[arm] - scores[arm]["harm_reasoning"].keys()) for arm in verdicts},
+        undecided={arm: frozenset(asked[arm] - scores[arm]["harm_reasoning"].keys()) for arm in verdicts},
         quadrants={
             arm: Counter(f"{v.reasoning.value.value}/{v.answer.value.value}" for v in harm[arm]) for arm in verdicts
         },
@@ -126,13 +131,14 @@ async def gather(settings: RunFile, finished: Finished) -> Evidence:
     )
 
 
-def _unshared(document: Any) -> dict[str, Any]:
+def unshared(document: Any) -> dict[str, Any]:
     """A run file as plain data in which no two places share an object, as YAML's anchors have them do."""
     copied: dict[str, Any] = json.loads(json.dumps(document))
     return copied
 
 
-def _seeded(document: dict[str, Any], *, seed: int, num_prompts: int | None) -> RunFile:
+def seeded(document: dict[str, Any], *, seed: int, num_prompts: int | None) -> RunFile:
+    """The run file of one base seed: its own base model, prompts, draws and order of training."""
     document["seed"] = seed
     evaluate = document["evaluate"]
     sources = [benchmark["prompts"] for benchmark in evaluate["benchmarks"].values()]
@@ -144,11 +150,12 @@ def _seeded(document: dict[str, Any], *, seed: int, num_prompts: int | None) -> 
         source["seed"] = seed
     for arm in document["arms"].values():
         for section in ("assemble", "train"):
-            arm[section]["seed"] = seed
+            if section in arm:
+                arm[section]["seed"] = seed
     return RunFile.model_validate(document)
 
 
-async def _measured(workspace: Workspace, settings: RunFile, run: str) -> dict[str, list[Verdict]]:
+async def measured(workspace: Workspace, settings: RunFile, run: str) -> dict[str, list[Verdict]]:
     """Arm → the verdicts on its samples of the benchmarks; their prompts carry the benchmark's split."""
     assert settings.evaluate is not None
     prompts = benchmark_prompts(settings.evaluate.benchmarks, first=settings.limit)
@@ -168,7 +175,7 @@ def _under(verdict: Verdict, split: str) -> Verdict:
     return dataclasses.replace(verdict, trajectory=dataclasses.replace(verdict.trajectory, prompt=prompt))
 
 
-async def _groups(workspace: Workspace, run: str) -> dict[str, list[Verdict]]:
+async def groups_of(workspace: Workspace, run: str) -> dict[str, list[Verdict]]:
     """Harmful admitted prompt → the verdicts on fresh samples of it. No benchmark holds such a prompt, so they are the
     base's."""
     admitted = {item.prompt async for item in workspace.ledger.admitted(run)}
@@ -182,7 +189,8 @@ async def _groups(workspace: Workspace, run: str) -> dict[str, list[Verdict]]:
     return {prompt: [samples[number] for number in sorted(samples)] for prompt, samples in groups.items()}
 
 
-def _scores(verdicts: Sequence[Verdict], name: str) -> dict[tuple[str, str], float]:
+def scores_of(verdicts: Sequence[Verdict], name: str) -> dict[tuple[str, str], float]:
+    """(split, prompt id) → the prompt's score under a metric, where it has one."""
     metric = metrics.create(name)
     of_prompt: dict[tuple[str, str], list[Verdict]] = defaultdict(list)
     for verdict in verdicts:

@@ -6,8 +6,9 @@ import dataclasses
 import datetime
 from pathlib import Path
 
-from benchmarks.fidelity.claims import COMPARISON, FACTORS, Claim
-from benchmarks.fidelity.page import Seed, digests, render, stated
+from benchmarks.fidelity.claim import Claim
+from benchmarks.fidelity.claims import COMPARISON, FACTORS
+from benchmarks.fidelity.page import Seed, digests, render
 from benchmarks.fidelity.runs import (
     ENCYCLOPAEDIA,
     FULL,
@@ -20,9 +21,14 @@ from benchmarks.fidelity.runs import (
     factors,
     recipe_digest,
 )
+from benchmarks.fidelity.tables import stated
 from tests.unit.trainer.trainer_builders import example_of
 
-TABLE = Path(__file__).parents[2] / "docs" / "fidelity.md"
+from tracemend.embedded.runfile import load_run_file
+
+ROOT = Path(__file__).parents[2]
+TABLE = ROOT / "docs" / "fidelity.md"
+SWEEP = ROOT / "examples" / "unsafechain-sweep.yaml"
 REMEDY = "run `make fidelity` and commit docs/fidelity.md"
 SPLITS = (*HARM_SPLITS, ENCYCLOPAEDIA, "lookalike", "arithmetic")
 
@@ -125,12 +131,27 @@ def test_the_factors_cross_prompts_with_targets_at_equal_rows() -> None:
     assert len({(arm.assemble.rows, arm.assemble.benign_share) for arm in arms.values()}) == 1
 
 
-def test_arms_of_all_and_of_few_corrections_differ_from_unsafechain_in_their_rows_alone() -> None:
+def test_arms_of_all_and_of_few_corrections_differ_from_unsafechain_in_rows_and_learning_rate_alone() -> None:
     arms = comparison(seed=0).arms
     like = arms["unsafechain"]
     for name, rows in ((FULL, None), (SMALL, 36), (SMALL_SELECTED, 36)):
         arm = arms[name]
-        assert (arm.select, arm.correct, arm.keep, arm.train) == (like.select, like.correct, like.keep, like.train)
+        assert (arm.select, arm.correct, arm.keep) == (like.select, like.correct, like.keep)
+        assert arm.train is not None
+        assert like.train is not None
+        assert arm.train.model_copy(update={"learning_rate": like.train.learning_rate}) == like.train
         assert (arm.assemble.rows, arm.assemble.match) == (rows, ())
         assert arm.assemble.benign_share == like.assemble.benign_share
     assert (arms[SMALL].assemble.subset, arms[SMALL_SELECTED].assemble.subset) == ("all", "selected")
+
+
+def test_the_rates_of_these_arms_are_among_those_that_were_swept() -> None:
+    swept = load_run_file(SWEEP).arms
+    arms = comparison(seed=0).arms
+    for name in ("safechain", "star1", "unsafechain", "unsafechain_selected", FULL, SMALL, SMALL_SELECTED):
+        ours, theirs = arms[name].train, swept[name].train
+        assert ours is not None
+        assert theirs is not None
+        assert theirs.sweep is not None
+        assert ours.learning_rate in theirs.sweep.learning_rate
+        assert arms[name].assemble.rows == swept[name].assemble.rows
