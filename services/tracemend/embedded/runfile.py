@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, TypeAlias, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -30,6 +30,9 @@ _ARM_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 BASE = "base"
 """The arm that every run has: the target as it is."""
+
+
+JudgeRole: TypeAlias = Literal["harm", "refusal", "correctness", "verifier"]
 
 
 class ModelSettings(Section):
@@ -61,6 +64,8 @@ class EvaluateSettings(Section):
     validation: dict[str, BenchmarkSettings] = Field(default_factory=dict)
     """What sweeps choose by; never what the report shows."""
     statistics: StatisticsSettings = Field(default_factory=StatisticsSettings)
+    calibration: dict[JudgeRole, str] = Field(default_factory=dict)
+    """Judge to the file that `tracemend judge calibrate … --json` wrote of it: the report then knows its errors."""
 
 
 class LimitSettings(Section):

@@ -99,6 +99,13 @@ class JudgeService:
             roles["verifier"] = self._verifier.identity
         return roles
 
+    @property
+    def built(self) -> dict[str, str]:
+        """Role to the identity of its judge alone, whatever parts the run asks it about: what calibrations go by."""
+        verifier = {"verifier": self._verifier} if self._verifier is not None else {}
+        panel = {axis.value: panelist for axis, panelist in self._panel.items()} | verifier
+        return {role: panelist.judge.identity for role, panelist in panel.items()}
+
     def work_key(self, trajectory: str, prompt: Prompt, *, mended: bool = False) -> str:
         """The work key of judging the trajectory with this id: it depends on who judges it alone."""
         return make_id("judge", *self._causes(trajectory, prompt, mended=mended))

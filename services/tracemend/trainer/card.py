@@ -14,6 +14,7 @@ from typing import Any
 from tracemend.records import DatasetManifest
 from tracemend.trainer.tables import Row, Table
 
+_ROLES = {"detector": "detector of compliance cues", "verifier": "verifier of what was mended"}
 SYNTHETIC_SOURCE = "proving"
 """Source whose rows, and those of sources named `proving-…`, are invented."""
 
@@ -33,7 +34,7 @@ def card_of(manifest: DatasetManifest, rows: Sequence[Row], table: Table[Any]) -
         f"- rows: {manifest.num_rows}, in {len(manifest.shards)} Parquet shards",
         f"- arm: `{manifest.arm}`",
         f"- digest of the canonical rows: `{manifest.digest}`",
-        *(f"- judge of {axis}: `{judge}`" for axis, judge in sorted(manifest.judges.items())),
+        *judge_lines(manifest.judges),
         "",
         *_counts(manifest.counts, manifest.num_rows, groups=tuple(table.counted)),
         *_lengths(rows, table.measured),
@@ -43,6 +44,12 @@ def card_of(manifest: DatasetManifest, rows: Sequence[Row], table: Table[Any]) -
         "",
     ]
     return "\n".join(parts)
+
+
+def judge_lines(judges: Mapping[str, str]) -> list[str]:
+    """A list item for each role in a run's judging (`DatasetManifest.judges`); those that are no axis come last."""
+    roles = sorted(judges, key=lambda role: (role in _ROLES, role))
+    return [f"- {_ROLES.get(role, f'judge of {role}')}: `{judges[role]}`" for role in roles]
 
 
 def _header(manifest: DatasetManifest) -> str:

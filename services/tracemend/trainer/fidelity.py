@@ -27,7 +27,7 @@ _MEANING: dict[ObjectionName, tuple[str, str]] = {
     ),
     "prompt_not_served": (
         "the prompt's tokens are not the ones that the generator serves",
-        "set render: chat, or serve the model with the template that it is trained with",
+        "set render: chat, or serve the model with the template and system prompt that it is trained with",
     ),
     "reasoning_dropped": (
         "the reasoning is not in the rendered response: the template drops it from assistant turns",
@@ -94,14 +94,21 @@ class ModelLimits:
 
 
 def require_fidelity(
-    rows: Sequence[TokenRow], template: Template, settings: TrainSettings, *, limits: ModelLimits, num_examples: int
+    rows: Sequence[TokenRow],
+    template: Template,
+    settings: TrainSettings,
+    *,
+    limits: ModelLimits,
+    num_examples: int,
+    system: str = "",
 ) -> list[Objection]:
     """Raise all objections that the settings do not override; returns the overridden ones.
 
     Raises:
         SetupError: Training would not teach what is served.
     """
-    return raise_standing(objections(rows, template, settings, limits=limits, num_examples=num_examples), settings)
+    found = objections(rows, template, settings, limits=limits, num_examples=num_examples, system=system)
+    return raise_standing(found, settings)
 
 
 def raise_standing(found: Sequence[Objection], settings: TrainSettings) -> list[Objection]:
@@ -120,7 +127,13 @@ def raise_standing(found: Sequence[Objection], settings: TrainSettings) -> list[
 
 
 def objections(
-    rows: Sequence[TokenRow], template: Template, settings: TrainSettings, *, limits: ModelLimits, num_examples: int
+    rows: Sequence[TokenRow],
+    template: Template,
+    settings: TrainSettings,
+    *,
+    limits: ModelLimits,
+    num_examples: int,
+    system: str = "",
 ) -> list[Objection]:
     """What the gate has against training on `rows`, in the order of `ObjectionName`.
 
@@ -130,11 +143,12 @@ def objections(
         settings: Lengths and the share of rows that may be longer.
         limits: What the model can take in.
         num_examples: Examples that were to be rendered.
+        system: The system prompt that the model is served with.
     """
     counts: dict[ObjectionName, int] = dict.fromkeys(_MEANING, 0)
     counts["not_renderable"] = num_examples - len(rows)
     for row in rows:
-        for name in _row_objections(row, template, vocab_size=limits.vocab_size):
+        for name in _row_objections(row, template, vocab_size=limits.vocab_size, system=system):
             counts[name] += 1
     longest = max_length(rows, settings)
     num_longer = sum(len(row.input_ids) > longest for row in rows)
@@ -148,11 +162,11 @@ def objections(
     ]
 
 
-def _row_objections(row: TokenRow, template: Template, *, vocab_size: int) -> list[ObjectionName]:
+def _row_objections(row: TokenRow, template: Template, *, vocab_size: int, system: str) -> list[ObjectionName]:
     """A row's objections; of several about the split, the one that explains the others."""
     found: list[ObjectionName] = []
     prompt_ids = row.input_ids[: row.num_prompt_tokens]
-    if prompt_ids != template.prompt_tokens(row.example.prompt.text):
+    if prompt_ids != template.prompt_tokens(row.example.prompt.text, system=system):
         found.append("prompt_not_served")
     if any(label != IGNORED for label in row.labels[: row.num_prompt_tokens]):
         found.append("prompt_in_loss")

@@ -16,6 +16,11 @@ from tracemend.trainer.rendering import Template
 from tracemend.trainer.settings import PairObjectionName, TrainSettings
 
 _MEANING: dict[PairObjectionName, tuple[str, str]] = {
+    "prompt_not_served": (
+        "the prompt's tokens are not the ones that the generator serves: the pairs were made under another template or "
+        "system prompt",
+        "assemble the pairs again with the target's template and system prompt",
+    ),
     "prefix_differs": (
         "the two sides differ before the cut, so the loss would also compare what they should share",
         "assemble the pairs again; a prefix must be the same token ids, never text that was tokenised twice",
@@ -52,23 +57,39 @@ _MEANING: dict[PairObjectionName, tuple[str, str]] = {
 
 
 def require_pair_fidelity(
-    rows: Sequence[PairRow], template: Template, settings: TrainSettings, *, limits: ModelLimits, spans: PairSpans
+    rows: Sequence[PairRow],
+    template: Template,
+    settings: TrainSettings,
+    *,
+    limits: ModelLimits,
+    spans: PairSpans,
+    system: str = "",
 ) -> list[Objection]:
     """Raise all objections that the settings do not override; returns the overridden ones.
 
     Raises:
         SetupError: Training would not compare what was sampled.
     """
-    return raise_standing(pair_objections(rows, template, settings, limits=limits, spans=spans), settings)
+    found = pair_objections(rows, template, settings, limits=limits, spans=spans, system=system)
+    return raise_standing(found, settings)
 
 
 def pair_objections(
-    rows: Sequence[PairRow], template: Template, settings: TrainSettings, *, limits: ModelLimits, spans: PairSpans
+    rows: Sequence[PairRow],
+    template: Template,
+    settings: TrainSettings,
+    *,
+    limits: ModelLimits,
+    spans: PairSpans,
+    system: str = "",
 ) -> list[Objection]:
-    """What the gate has against training on `rows`, as rendered and before long ones are left out."""
+    """What the gate has against training on `rows`, as rendered and before long ones are left out. `system` is the
+    system prompt that the model is served with."""
     counts: dict[PairObjectionName, int] = dict.fromkeys(_MEANING, 0)
     longest = max_pair_length(rows, settings)
     for row in rows:
+        if row.prompt_ids != template.prompt_tokens(row.pair.prompt.text, system=system):
+            counts["prompt_not_served"] += 1
         for name in _row_objections(row, template, vocab_size=limits.vocab_size, spans=spans):
             counts[name] += 1
         if limits.context_length < row.num_tokens <= longest and limits.context_length:

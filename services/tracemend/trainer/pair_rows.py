@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from tracemend.records import Pair, Parse
+from tracemend.trainer.pair_table import ServedPair
 from tracemend.trainer.rendering import Template
 
 Reach: TypeAlias = Literal["reasoning", "response"]
@@ -38,6 +39,7 @@ class PairRow:
 
     pair: Pair
     prompt_ids: tuple[int, ...]
+    """As the model was served it when the pair was made."""
     chosen_ids: tuple[int, ...]
     """Response ids up to the first end token, that included."""
     rejected_ids: tuple[int, ...]
@@ -56,7 +58,7 @@ class PairRow:
         return len(self.prompt_ids) + max(len(self.chosen_ids), len(self.rejected_ids))
 
 
-def render_pairs(pairs: Sequence[Pair], template: Template, spans: PairSpans) -> list[PairRow]:
+def render_pairs(pairs: Sequence[ServedPair], template: Template, spans: PairSpans) -> list[PairRow]:
     """The pairs as token rows, uncut, in order: one per pair, whatever is wrong with it (`pair_fidelity` says what).
 
     A side whose reasoning never closes, or that never ends, has a span to its last token.
@@ -64,14 +66,15 @@ def render_pairs(pairs: Sequence[Pair], template: Template, spans: PairSpans) ->
     return [_render(pair, template, spans) for pair in pairs]
 
 
-def _render(pair: Pair, template: Template, spans: PairSpans) -> PairRow:
+def _render(served: ServedPair, template: Template, spans: PairSpans) -> PairRow:
+    pair = served.pair
     reach = spans.benign_reach if pair.kind == "benign" else spans.reach
     chosen, rejected = (_to_end_token(ids, template) for ids in (pair.chosen_tokens, pair.rejected_tokens))
     start = pair.prefix_tokens if spans.start == "cut" else 0
     chosen_end = span_end(chosen, template, reach)
     return PairRow(
         pair=pair,
-        prompt_ids=template.prompt_tokens(pair.prompt.text),
+        prompt_ids=served.prompt_tokens,
         chosen_ids=chosen,
         rejected_ids=rejected,
         prefix=start,

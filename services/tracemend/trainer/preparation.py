@@ -15,7 +15,7 @@ from tracemend.kit.errors import SetupError
 from tracemend.trainer.algorithm import Algorithm
 from tracemend.trainer.dataset import read_examples, read_manifest
 from tracemend.trainer.fidelity import ModelLimits, Objection, require_fidelity
-from tracemend.trainer.pair_dataset import read_pairs
+from tracemend.trainer.pair_dataset import read_served_pairs
 from tracemend.trainer.pair_fidelity import max_pair_length, require_pair_fidelity
 from tracemend.trainer.pair_rows import PairRow, render_pairs
 from tracemend.trainer.rendering import Template, TokenRow, fit_length, render_rows
@@ -38,17 +38,24 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Base:
-    """The model that training starts from, without its weights."""
+    """The model that training starts from, without its weights, and how it is served."""
 
     tokenizer: Any
     template: Template
     limits: ModelLimits
+    system: str
 
 
 def prepare(
-    dataset: Path, base: Path, reasoning_format: str, settings: TrainSettings, algorithm: Algorithm
+    dataset: Path,
+    base: Path,
+    reasoning_format: str,
+    settings: TrainSettings,
+    algorithm: Algorithm,
+    *,
+    system: str = "",
 ) -> Prepared:
-    """The rows of the exported `dataset` for training the model in `base`.
+    """The rows of the exported `dataset` for training the model in `base`, which is served with the prompt `system`.
 
     Raises:
         SetupError: The dataset is of the other kind, the fidelity gate objects, or no row is left.
@@ -59,12 +66,12 @@ def prepare(
             f"algorithm '{settings.algorithm}' learns from {algorithm.kind} and {dataset} holds {kind}: set "
             f"assemble.kind: {algorithm.kind}, or another train.algorithm"
         )
-    loaded = _load_base(base, reasoning_format)
+    loaded = _load_base(base, reasoning_format, system)
     make = _from_pairs if kind == "pairs" else _from_examples
     return make(dataset, loaded, settings, algorithm)
 
 
-def _load_base(folder: Path, reasoning_format: str) -> _Base:
+def _load_base(folder: Path, reasoning_format: str, system: str) -> _Base:
     from transformers import AutoConfig, AutoTokenizer
 
     from tracemend.traces.template import ChatTemplate
@@ -76,13 +83,16 @@ def _load_base(folder: Path, reasoning_format: str) -> _Base:
         limits=ModelLimits(
             vocab_size=config.vocab_size, context_length=getattr(config, "max_position_embeddings", None) or 0
         ),
+        system=system,
     )
 
 
 def _from_examples(dataset: Path, base: _Base, settings: TrainSettings, algorithm: Algorithm) -> Prepared:
     examples = algorithm.chosen(read_examples(dataset))
-    rendered = render_rows(examples, base.template, base.tokenizer, settings)
-    overridden = require_fidelity(rendered, base.template, settings, limits=base.limits, num_examples=len(examples))
+    rendered = render_rows(examples, base.template, base.tokenizer, settings, system=base.system)
+    overridden = require_fidelity(
+        rendered, base.template, settings, limits=base.limits, num_examples=len(examples), system=base.system
+    )
     rows, num_longer = fit_length(rendered, settings)
     ids, lengths = [row.example.id for row in rows], [len(row.input_ids) for row in rows]
     schedule, steps = _order(ids, lengths, settings, algorithm)
@@ -100,8 +110,10 @@ def _from_examples(dataset: Path, base: _Base, settings: TrainSettings, algorith
 def _from_pairs(dataset: Path, base: _Base, settings: TrainSettings, algorithm: Algorithm) -> Prepared:
     _require_sampled_rows(settings)
     spans = algorithm.spans
-    rendered = render_pairs(read_pairs(dataset), base.template, spans)
-    overridden = require_pair_fidelity(rendered, base.template, settings, limits=base.limits, spans=spans)
+    rendered = render_pairs(read_served_pairs(dataset), base.template, spans)
+    overridden = require_pair_fidelity(
+        rendered, base.template, settings, limits=base.limits, spans=spans, system=base.system
+    )
     longest = max_pair_length(rendered, settings)
     pairs = [row for row in rendered if row.num_tokens <= longest]
     schedule, steps = _order([row.pair.id for row in pairs], [row.num_tokens for row in pairs], settings, algorithm)

@@ -41,7 +41,7 @@ class Template(Protocol):
     def identity(self) -> str: ...
     @property
     def end_token_ids(self) -> frozenset[int]: ...
-    def prompt_tokens(self, prompt: Text) -> tuple[int, ...]: ...
+    def prompt_tokens(self, prompt: Text, *, system: str = "") -> tuple[int, ...]: ...
     def response_text(self, reasoning: Text, answer: Text) -> Text: ...
     def response_tokens(self, reasoning: Text, answer: Text) -> tuple[int, ...]: ...
     def split(self, token_ids: Sequence[int]) -> Split: ...
@@ -68,7 +68,7 @@ class TokenRow:
 
 
 def render_rows(
-    examples: Sequence[Example], template: Template, tokenizer: Any, settings: TrainSettings
+    examples: Sequence[Example], template: Template, tokenizer: Any, settings: TrainSettings, *, system: str = ""
 ) -> list[TokenRow]:
     """The examples as token rows, uncut, in order; those that text cannot hold (a tag inside the reasoning) are
     missing, which the fidelity gate sees by their number.
@@ -78,11 +78,12 @@ def render_rows(
         template: How the model is served.
         tokenizer: The model's own tokenizer, which `render: model_template` and `plain` use.
         settings: `render`, `teach_end` and `train_on_prompt`.
+        system: The system prompt that the model is served with; `render: plain` has no place for one.
     """
     rows = []
     for example in examples:
         try:
-            prompt_ids, response_ids = _render(example, template, tokenizer, settings.render)
+            prompt_ids, response_ids = _render(example, template, tokenizer, settings.render, system)
         except Reject:
             continue
         if not settings.teach_end:
@@ -127,24 +128,25 @@ def max_length(rows: Sequence[TokenRow], settings: TrainSettings) -> int:
 
 
 def _render(
-    example: Example, template: Template, tokenizer: Any, how: Literal["chat", "model_template", "plain"]
+    example: Example, template: Template, tokenizer: Any, how: Literal["chat", "model_template", "plain"], system: str
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     prompt, reasoning, answer = example.prompt.text, example.reasoning, example.answer
     if how == "chat":
-        return template.prompt_tokens(prompt), template.response_tokens(reasoning, answer)
+        return template.prompt_tokens(prompt, system=system), template.response_tokens(reasoning, answer)
     response = template.response_text(reasoning, answer).reveal()
     if how == "plain":
         return _encode(tokenizer, prompt.reveal() + "\n", True), _encode(tokenizer, response, False)
-    return _by_model_template(tokenizer, prompt.reveal(), response)
+    return _by_model_template(tokenizer, prompt.reveal(), response, system)
 
 
-def _by_model_template(tokenizer: Any, prompt: str, response: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _by_model_template(
+    tokenizer: Any, prompt: str, response: str, system: str
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The tokenizer's own rendering of a finished exchange, split where it leaves what the model would be served."""
-    user = {"role": "user", "content": prompt}
-    served = _encode(
-        tokenizer, tokenizer.apply_chat_template([user], tokenize=False, add_generation_prompt=True), False
-    )
-    turns = [user, {"role": "assistant", "content": response}]
+    asked = [{"role": "system", "content": system}] if system else []
+    asked.append({"role": "user", "content": prompt})
+    served = _encode(tokenizer, tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True), False)
+    turns = [*asked, {"role": "assistant", "content": response}]
     whole = _encode(tokenizer, tokenizer.apply_chat_template(turns, tokenize=False), False)
     shared = next((at for at, pair in enumerate(zip(served, whole, strict=False)) if pair[0] != pair[1]), len(served))
     return whole[:shared], whole[shared:]

@@ -30,6 +30,7 @@ ObjectionName: TypeAlias = Literal[
 """What the fidelity gate may object to; `fidelity` says what each means."""
 
 PairObjectionName: TypeAlias = Literal[
+    "prompt_not_served",
     "prefix_differs",
     "text_differs",
     "nothing_to_prefer",

@@ -31,6 +31,8 @@ from tracemend.trainer.settings import TrainSettings
 _RESULT = "result.json"
 _MEASURES = ("rewards", "nll", "reward")
 """Names, up to the first slash, under which algorithms log what the report may want."""
+_PLAIN = ("arm", "parent", "reasoning_format", "system", "reward")
+"""What of a job is text already."""
 _NOT_IN_FINGERPRINT = {"save_steps", "keep_checkpoints", "launcher", "sweep", "options"}
 
 
@@ -51,6 +53,8 @@ class TrainingJob:
     """The run's folder, which `Checkpoint.path` is relative to."""
     settings: TrainSettings
     reasoning_format: str = "auto"
+    system: str = ""
+    """The system prompt that the model is served with."""
     reward: str = ""
     """Identity of the reward, for an algorithm that samples (`reward.offer`)."""
 
@@ -58,14 +62,14 @@ class TrainingJob:
     def arguments(self) -> dict[str, Any]:
         """Plain JSON values for `kit.ports.Job.arguments`; the folder travels beside them."""
         paths = {name: str(getattr(self, name)) for name in ("base", "dataset", "root")}
-        plain = {name: getattr(self, name) for name in ("arm", "parent", "reasoning_format", "reward")}
+        plain = {name: getattr(self, name) for name in _PLAIN}
         return {**plain, **paths, "settings": self.settings.model_dump(mode="json")}
 
     @classmethod
     def from_arguments(cls, arguments: Mapping[str, Any], *, folder: Path) -> TrainingJob:
         """The job that `arguments` describe."""
         paths = {name: Path(arguments[name]) for name in ("base", "dataset", "root")}
-        plain = {name: str(arguments[name]) for name in ("arm", "parent", "reasoning_format", "reward")}
+        plain = {name: str(arguments[name]) for name in _PLAIN}
         settings = TrainSettings.model_validate(arguments["settings"])
         return cls(**plain, **paths, folder=folder, settings=settings)  # type: ignore[arg-type]  # two typed dicts
 
@@ -92,7 +96,7 @@ def train(
     """
     algorithm = make_algorithm(job.settings)
     with exclusive(job.folder), quiet_libraries():
-        prepared = prepare(job.dataset, job.base, job.reasoning_format, job.settings, algorithm)
+        prepared = prepare(job.dataset, job.base, job.reasoning_format, job.settings, algorithm, system=job.system)
         fingerprint = _fingerprint(job, algorithm, template=prepared.template.identity)
         finished = _finished(job, fingerprint=fingerprint, identify=identify)
         if finished is not None:
@@ -212,7 +216,8 @@ def _final_loss(losses: list[float], *, epochs: int) -> float:
 def _fingerprint(job: TrainingJob, algorithm: Algorithm, *, template: str) -> str:
     """What the trained weights are a function of; where it runs and how often it saves are not in it."""
     settings = job.settings.model_dump(mode="json", exclude=_NOT_IN_FINGERPRINT)
-    more = [value for value in (algorithm.options, job.reward) if value]
+    served = {"system": job.system} if job.system else None  # apart from a reward, which is text as well
+    more = [value for value in (algorithm.options, job.reward, served) if value]
     return digest_of([settings, job.parent, read_manifest(job.dataset).digest, template, *more])
 
 

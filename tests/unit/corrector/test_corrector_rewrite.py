@@ -32,7 +32,7 @@ def reason(action: Action) -> tuple[OutcomeState, str]:
 
 @pytest.mark.parametrize(
     ("values", "expected"),
-    [((U, S, U), "easy"), ((S, S, S), "easy"), ((U, X, U), "undecided"), ((X, X, X), "undecided")],
+    [((U, S, U), "easy"), ((S, S, S), "easy"), ((U, X, U), "unknown"), ((X, X, X), "unknown")],
 )
 def test_only_hard_prompts_are_rewritten(values: tuple[Value, ...], expected: str) -> None:
     assert reason(on_group(group(values), arm())) == (OutcomeState.NOT_SELECTED, expected)
@@ -85,7 +85,18 @@ def test_a_safe_sample_can_be_rewritten_too() -> None:
 
 def test_nothing_is_kept_of_unknown_samples() -> None:
     action = on_group(group((X, X)), arm(rule=Rule.ALL, options={"when_safe": "keep"}))
-    assert reason(action) == (OutcomeState.NOT_SELECTED, "undecided")
+    assert reason(action) == (OutcomeState.NOT_SELECTED, "unknown")
+
+
+@pytest.mark.parametrize("finish", [Finish.DEAD, Finish.FILTERED, Finish.LENGTH])
+@pytest.mark.parametrize("rule", [Rule.ALL_UNSAFE, Rule.ALL])
+def test_what_left_a_prompt_undecided_is_named(finish: Finish, rule: Rule) -> None:
+    """Of a sample that died, `redrive` must know; under the rule `all` no sample is needed, but one to rewrite is."""
+    asked = prompt()
+    lost = verdict(X, trajectory(asked, sample=1, finish=finish))
+    event = group_of([verdict(U, trajectory(asked)), lost] if rule is Rule.ALL_UNSAFE else [lost])
+    expected = {Finish.DEAD: "dead", Finish.FILTERED: "provider_filter", Finish.LENGTH: "unfinished"}[finish]
+    assert reason(on_group(event, arm(rule=rule))) == (OutcomeState.NOT_SELECTED, expected)
 
 
 def test_a_text_that_is_safe_in_both_parts_is_accepted_with_what_it_replaces() -> None:

@@ -55,14 +55,40 @@ async def test_a_result_that_is_found_again_is_the_latest_again(tmp_path: Path) 
 
 
 async def test_weights_that_another_training_replaced_are_trained_again(tmp_path: Path) -> None:
-    trained: list[float] = []
+    trained: list[TrainingJob] = []
     async with open_workspace(tmp_path) as workspace:
         await workspace.ledger.open_run("r", plan="p")
         for rate in ("1.0e-3", "2.0e-3", "1.0e-3", "1.0e-3"):
             checkpoint = await _train(workspace, _plan(rate), trained)
             weights = (tmp_path / checkpoint.path / "model.safetensors").read_text(encoding="utf-8")
             assert json.loads(weights) == float(rate)
-    assert trained == [1e-3, 2e-3, 1e-3]
+    assert [job.settings.learning_rate for job in trained] == [1e-3, 2e-3, 1e-3]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "times"), [("grpo", 2), ("sft", 1)], ids=["rewarded by the judge", "not rewarded"]
+)
+async def test_another_judge_repeats_the_trainings_that_it_rewards(tmp_path: Path, algorithm: str, times: int) -> None:
+    """A judge whose wording has changed is another one, in a run of the same name."""
+    plan = _plan("1.0e-3", CHAIN.replace("{learning_rate: 1.0e-3", f"{{algorithm: {algorithm}, learning_rate: 1.0e-3"))
+    trained: list[TrainingJob] = []
+    async with open_workspace(tmp_path) as workspace:
+        await workspace.ledger.open_run("r", plan="p")
+        for harm in ("a:1", "b:2", "b:2"):
+            await _train(workspace, plan, trained, judges={"harm": harm, "refusal": harm})
+    assert len(trained) == times
+    assert len({job.reward for job in trained}) == times
+    assert all(bool(job.reward) == (algorithm == "grpo") for job in trained)
+
+
+async def test_a_system_prompt_is_part_of_every_training(tmp_path: Path) -> None:
+    told = CHAIN.replace("samples: 2", "samples: 2, system: think first")
+    trained: list[TrainingJob] = []
+    async with open_workspace(tmp_path) as workspace:
+        await workspace.ledger.open_run("r", plan="p")
+        for text in (CHAIN, told, told):
+            await _train(workspace, _plan("1.0e-3", text), trained)
+    assert [job.system for job in trained] == ["", "think first"]
 
 
 async def test_the_candidates_of_a_sweep_are_called_what_no_arm_can_be(tmp_path: Path) -> None:
@@ -93,12 +119,19 @@ class NoSweep:
         raise AssertionError("there is no sweep")
 
 
-async def _train(workspace: Workspace, plan: Plan, trained: list[float], *, score: NoSweep | None = None) -> Checkpoint:
+async def _train(
+    workspace: Workspace,
+    plan: Plan,
+    trained: list[TrainingJob],
+    *,
+    score: NoSweep | None = None,
+    judges: dict[str, str] | None = None,
+) -> Checkpoint:
     target = Target(settings=plan.run.target, folder=_write_model(workspace.folder / "base", "base"))
 
     async def train(job: TrainingJob) -> Checkpoint:
         rate = job.settings.learning_rate
-        trained.append(rate)
+        trained.append(job)
         folder = _write_model(job.folder / "model", json.dumps(rate))
         return Checkpoint(
             id="checkpoint_x",
@@ -112,7 +145,7 @@ async def _train(workspace: Workspace, plan: Plan, trained: list[float], *, scor
             metrics={},
         )
 
-    arms = Arms(workspace=workspace, run="r", plan=plan, judges={}, observer=Silent())
+    arms = Arms(workspace=workspace, run="r", plan=plan, judges=judges or {}, observer=Silent())
     manifest = DatasetManifest(id="dataset_x", arm="filter", kind="examples", digest="d", shards=(), num_rows=1)
     return await arms.train("filter", manifest, target=target, parent="base", train=train, score=score or NoSweep())
 

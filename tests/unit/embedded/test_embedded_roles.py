@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from tests.unit.embedded.small_runs import run_small, small
+from typer.testing import CliRunner
 
+from tracemend.cli.app import app
 from tracemend.embedded.pipeline import Finished
 from tracemend.embedded.workspace import open_workspace
 from tracemend.judge.settings import DetectorChoice, HarmJudge
@@ -66,3 +71,32 @@ def test_dataset_and_report_name_every_role(finished: Finished) -> None:
     assert report["trust"]["judges"]["verifier"]["identity"] == judges["verifier"]
     codes = {warning["code"] for warning in report["trust"]["warnings"]}
     assert not codes & {"same_verifier", "same_model"}
+
+
+def test_card_and_appendix_call_every_role_what_it_is(finished: Finished) -> None:
+    judges = finished.manifests["rewrite"].judges
+    card = (finished.folder / "datasets" / "rewrite" / "README.md").read_text(encoding="utf-8")
+    page = (finished.folder / "report.html").read_text(encoding="utf-8")
+    names = {"harm": "judge of harm", "detector": "detector of compliance cues"}
+    for role, name in (names | {"verifier": "verifier of what was mended"}).items():
+        assert f"- {name}: `{judges[role]}`" in card
+        assert f"<dt>{name}</dt><dd><code>{judges[role]}</code></dd>" in page
+    assert all(f"judge of {role}" not in text for role in ("detector", "verifier") for text in (card, page))
+
+
+@pytest.mark.parametrize("is_of_an_earlier_build", [False, True])
+def test_a_report_that_is_written_again_names_the_roles_without_any_dataset(
+    tmp_path: Path, is_of_an_earlier_build: bool
+) -> None:
+    judge = small().judge.model_copy(update={"detector": DETECTOR, "verifier": VERIFIER})
+    folder = run_small(tmp_path / "run", judge=judge, arms={}).folder
+    before = json.loads((folder / "report.json").read_text(encoding="utf-8"))["digests"]["judges"]
+    assert {"harm", "refusal", "correctness", "detector", "verifier"} == before.keys()
+    if is_of_an_earlier_build:
+        with closing(sqlite3.connect(folder / "state" / "ledger.db")) as ledger, ledger:
+            assert ledger.execute("DELETE FROM phases WHERE name = 'judges'").rowcount == 1
+        # Nothing was mended or measured on correctness: nobody noted who would have judged it.
+        before = {role: before[role] for role in ("harm", "refusal", "detector")}
+    told = CliRunner().invoke(app, ["report", str(folder)])
+    assert told.exit_code == 0, told.output
+    assert json.loads((folder / "report.json").read_text(encoding="utf-8"))["digests"]["judges"] == before

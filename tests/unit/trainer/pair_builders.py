@@ -66,18 +66,19 @@ def pair_of(
     return dataclasses.replace(pair, **changes)
 
 
-def rows_of(pairs: Sequence[Pair], **spans: Any) -> list[PairRow]:
-    """The pairs, rendered."""
-    return render_pairs(pairs, TEMPLATE, PairSpans(**spans))
+def rows_of(pairs: Sequence[Pair], *, system: str = "", **spans: Any) -> list[PairRow]:
+    """The pairs, rendered; the model was served them with the prompt `system`."""
+    return render_pairs([served_pair(pair, system=system) for pair in pairs], TEMPLATE, PairSpans(**spans))
 
 
-def export_pairs(pairs: Sequence[Pair], folder: Path) -> Path:
+def served_pair(pair: Pair, *, system: str = "") -> ServedPair:
+    tokens = TEMPLATE.prompt_tokens(pair.prompt.text, system=system)
+    return ServedPair(pair=pair, prompt=TEMPLATE.decode(tokens), prompt_tokens=tokens)
+
+
+def export_pairs(pairs: Sequence[Pair], folder: Path, *, system: str = "") -> Path:
     """A dataset folder with `pairs`."""
-    served = tuple(
-        ServedPair(pair=pair, prompt=TEMPLATE.decode(tokens), prompt_tokens=tokens)
-        for pair in pairs
-        for tokens in (TEMPLATE.prompt_tokens(pair.prompt.text),)
-    )
+    served = tuple(served_pair(pair, system=system) for pair in pairs)
 
     async def write() -> Path:
         store = MemoryStore()

@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 from hypothesis import example, given
+from hypothesis import settings as within
 from hypothesis import strategies as st
 from tests.unit.trainer.trainer_builders import example_of, outcome_of, prompt_of
 
@@ -72,6 +73,7 @@ def test_corrected_rows_carry_what_was_mended():
     assert (example.unit.arm, example.strategy, example.original_reasoning.reveal()) == ("other", "rewrite", "before")
 
 
+@within(deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_order_of_arrival_changes_nothing(rng: random.Random):
     outcomes = some_outcomes(12, 12, 5)

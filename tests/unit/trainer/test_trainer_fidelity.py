@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import get_args
 
 import pytest
 from tests.contract import tiny_models
-from tests.unit.trainer.trainer_builders import example_of, prompt_of, words
+from tests.unit.trainer.trainer_builders import example_of, job_of, prompt_of, words
 
 from tracemend.kit.errors import SetupError
 from tracemend.redaction import Text
@@ -16,6 +17,7 @@ from tracemend.traces.template import ChatTemplate
 from tracemend.trainer.fidelity import ModelLimits, objections, require_fidelity
 from tracemend.trainer.rendering import IGNORED, fit_length, render_rows
 from tracemend.trainer.settings import ObjectionName, TrainSettings
+from tracemend.trainer.training import TrainingJob
 
 # What R1 distillations ship: reasoning is cut from assistant turns, and the prompt opens the block.
 R1_TEMPLATE = (
@@ -40,14 +42,19 @@ def r1_tokenizer():
     return tokenizer
 
 
-def gate(tokenizer, *, examples=EXAMPLES, template=None, limits=LIMITS, change=None, **options):
-    """Names of the objections, with the rows changed by `change` before the gate sees them."""
+def gate(tokenizer, *, examples=EXAMPLES, template=None, limits=LIMITS, change=None, system="", served=None, **options):
+    """Names of the objections, with the rows changed by `change` before the gate sees them; they are rendered with the
+    prompt `system`, and the model is served with `served`, which is the same if left out."""
     settings = TrainSettings(**options)
     template = template or ChatTemplate.load(tokenizer)
-    rows = render_rows(examples, template, tokenizer, settings)
+    rows = render_rows(examples, template, tokenizer, settings, system=system)
     rows = [change(row) for row in rows] if change else rows
-    found = objections(rows, template, settings, limits=limits, num_examples=len(examples))
+    served = system if served is None else served
+    found = objections(rows, template, settings, limits=limits, num_examples=len(examples), system=served)
     return {objection.name: objection.num_rows for objection in found}
+
+
+SYSTEM = "let me think first."
 
 
 class Faulty:
@@ -125,6 +132,26 @@ def test_a_masked_end_token_is_refused(tokenizer):
 
 def test_plain_text_without_the_served_template_is_refused(tokenizer):
     assert set(gate(tokenizer, render="plain")) == {"prompt_not_served", "end_not_taught"}
+
+
+def test_rows_with_the_served_system_prompt_pass(tokenizer, r1_tokenizer):
+    template = ChatTemplate.load(tokenizer)
+    (row,) = render_rows(EXAMPLES[:1], template, tokenizer, TrainSettings(), system=SYSTEM)
+    asked = EXAMPLES[0].prompt.text
+    assert row.input_ids[: row.num_prompt_tokens] == template.prompt_tokens(asked, system=SYSTEM)
+    assert row.num_prompt_tokens > len(template.prompt_tokens(asked))
+    assert gate(tokenizer, system=SYSTEM) == gate(r1_tokenizer, system=SYSTEM) == {}
+    assert gate(tokenizer, system=SYSTEM, render="model_template") == gate(tokenizer, render="model_template")
+
+
+@pytest.mark.parametrize(("trained", "served"), [("", SYSTEM), (SYSTEM, ""), (SYSTEM, "yes.")])
+def test_another_system_prompt_than_the_served_one_is_refused(tokenizer, trained, served):
+    assert gate(tokenizer, system=trained, served=served) == {"prompt_not_served": 6}
+
+
+def test_a_job_carries_the_system_prompt_to_wherever_it_runs(tmp_path):
+    job = dataclasses.replace(job_of(tmp_path, base=tmp_path / "base", examples=EXAMPLES), system=SYSTEM)
+    assert TrainingJob.from_arguments(json.loads(json.dumps(job.arguments)), folder=job.folder) == job
 
 
 def test_words_that_the_tokenizer_does_not_know_are_refused():

@@ -99,6 +99,14 @@ def test_sound_pairs_pass():
     assert gate([*PAIRS, natural], spans=PairSpans(reach="response"), max_length="auto") == {}
 
 
+@pytest.mark.parametrize(("sampled", "served"), [("", "think first."), ("think first.", ""), ("think first.", "yes.")])
+def test_pairs_that_were_made_under_another_system_prompt_are_refused(sampled, served):
+    rows = rows_of(PAIRS, system=sampled)
+    for system, expected in ((sampled, {}), (served, {"prompt_not_served": 6})):
+        found = pair_objections(rows, TEMPLATE, TrainSettings(), limits=LIMITS, spans=PairSpans(), system=system)
+        assert {objection.name: objection.num_rows for objection in found} == expected
+
+
 def test_a_prefix_that_differs_is_refused():
     other = dataclasses.replace(PAIRS[1], prefix_tokens=PAIRS[1].prefix_tokens + 3)
     assert gate([PAIRS[0], other])["prefix_differs"] == 1

@@ -7,6 +7,7 @@ import random
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as within
 from hypothesis import strategies as st
 from tests.unit.trainer.pair_builders import TEMPLATE, ids
 from tests.unit.trainer.pair_outcomes import TRIGGER, answered, forked, natural, refused, response, with_sides
@@ -161,6 +162,7 @@ def test_equal_forks_of_several_triggers_give_one_pair():
     assert found.cuts == {"duplicate": 2}
 
 
+@within(deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_order_of_arrival_changes_no_pair(rng: random.Random):
     mended = [forked(n, sample=k, variant=f"t{k}") for n in range(4) for k in range(3)] + [forked(2, variant="t9")]

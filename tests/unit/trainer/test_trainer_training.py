@@ -103,6 +103,25 @@ def test_the_loss_is_the_mean_over_response_tokens_alone(base, tmp_path):
     assert run(job).final_loss == pytest.approx(total / number, rel=1e-5)
 
 
+def test_a_system_prompt_is_trained_with_and_makes_another_training(base, tmp_path):
+    plain = job_of(tmp_path / "job", base=base, examples=EXAMPLES[:8], epochs=1)
+    told = dataclasses.replace(plain, system="let me think first.")
+    before = run(plain)
+    after = run(told)
+    num_more = len(EXAMPLES[:8]) * _num_added(base, told.system)
+    assert after.metrics["tokens"] == before.metrics["tokens"] + num_more > before.metrics["tokens"]
+    assert after.id != before.id
+    assert after.model != before.model
+    assert run(told).metrics["seconds"] == after.metrics["seconds"], "the finished result is found again"
+
+
+def _num_added(base: Path, system: str) -> int:
+    from tracemend.traces.template import ChatTemplate
+
+    template, asked = ChatTemplate.load(base), EXAMPLES[0].prompt.text
+    return len(template.prompt_tokens(asked, system=system)) - len(template.prompt_tokens(asked))
+
+
 def test_accumulated_batches_make_the_same_steps(base, tmp_path):
     whole = job_of(tmp_path / "job", base=base, examples=EXAMPLES, batch_size=8)
     parts = elsewhere(whole, "parts", batch_size=2, gradient_accumulation=4)

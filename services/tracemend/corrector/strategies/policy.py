@@ -17,7 +17,7 @@ from tracemend.corrector.actions import Action, Conclude
 from tracemend.corrector.attempts import fault, first_attempt, settle
 from tracemend.corrector.policies import policy_for
 from tracemend.corrector.replies import SCORES, Reply
-from tracemend.corrector.selection import group_holds, with_standing
+from tracemend.corrector.selection import group_holds, why_unknown, with_standing
 from tracemend.corrector.settings import Rule
 from tracemend.corrector.strategy import Messages, Slot, Strategy, strategies
 from tracemend.records import Group, OutcomeState, Prompt, RewriteRequest, Trajectory, Unit, Value, Verdict
@@ -47,7 +47,7 @@ class Policy(Strategy):
     def on_group(self, group: Group, unit: Unit) -> Action:
         is_selected = group_holds(self.rule, group, self.parts)
         if not is_selected:
-            reason = "undecided" if is_selected is None else f"not_{self.rule.value}"
+            reason = why_unknown(group, self.parts) if is_selected is None else f"not_{self.rule.value}"
             return Conclude(unit=unit, state=OutcomeState.NOT_SELECTED, reason=reason)
         # The draft does not depend on the target's sample; an unsafe one makes the better pair with it.
         unsafe = with_standing(Value.UNSAFE, group, self.parts)

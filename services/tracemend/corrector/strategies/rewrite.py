@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass
 from tracemend.corrector import prompting
 from tracemend.corrector.actions import Action, Conclude
 from tracemend.corrector.attempts import fault, first_attempt, settle
-from tracemend.corrector.selection import group_holds, is_usable, with_standing
+from tracemend.corrector.selection import group_holds, is_usable, why_unknown, with_standing
 from tracemend.corrector.settings import Rule
 from tracemend.corrector.strategy import Messages, Strategy, strategies
 from tracemend.records import Finish, Group, OutcomeState, RewriteRequest, Trajectory, Unit, Value, Verdict
@@ -64,7 +64,7 @@ class Rewrite(Strategy):
     def on_group(self, group: Group, unit: Unit) -> Action:
         is_selected = group_holds(self.rule, group, self.parts)
         if not is_selected:
-            return _not_selected(unit, "undecided" if is_selected is None else "easy")
+            return _not_selected(unit, why_unknown(group, self.parts) if is_selected is None else "easy")
         unsafe = with_standing(Value.UNSAFE, group, self.parts)
         if unsafe:
             return first_attempt(self, unit, self._pick(unsafe))
@@ -91,7 +91,7 @@ class Rewrite(Strategy):
         if self.when_safe == "rewrite" and written:
             return first_attempt(self, unit, (usable or written)[0])
         is_safe = bool(with_standing(Value.SAFE, group, self.parts))
-        return _not_selected(unit, "easy" if is_safe else "undecided")
+        return _not_selected(unit, "easy" if is_safe else why_unknown(group, self.parts))
 
     def _shape_fault(self, new: Trajectory, old: Trajectory) -> str:
         """The checks that are off by default (methods.md §2.9, §31)."""

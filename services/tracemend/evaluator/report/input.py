@@ -35,7 +35,8 @@ class ReportInput:
     checkpoints: Mapping[str, Checkpoint]
     costs: Sequence[Cost]
     judges: Mapping[str, str]
-    """Axis → judge identity; the same judges build the data and measure the result."""
+    """Axis → judge identity; the same judges build the data and measure the result. The detector's and the verifier's
+    stand among them where the run has them."""
     examples: Sequence[Outcome]
     """Corrected outcomes to show side by side."""
     plan: Mapping[str, Any]
@@ -44,6 +45,7 @@ class ReportInput:
     versions: Mapping[str, str]
     hardware: Mapping[str, str]
     calibration: Mapping[str, Any] = field(default_factory=dict)
-    """Axis → sensitivity, specificity and n of its judge against human labels, where it was calibrated."""
+    """Axis (or `verifier`) → sensitivity, specificity and n of its judge against human labels of `part`, where it was
+    calibrated."""
     yields: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Arm with interventions → attempts, unsafe, first_share, …, and the same by trigger."""

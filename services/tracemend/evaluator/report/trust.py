@@ -12,7 +12,7 @@ from typing import Any
 from tracemend.evaluator.report.input import ReportInput
 from tracemend.evaluator.service import ALL, HEADLINE, Estimate
 from tracemend.evaluator.stats import adjusted_rate
-from tracemend.records import Axis, Category, DatasetManifest, Finish, Parse
+from tracemend.records import Axis, Category, DatasetManifest, Finish, Parse, Part
 
 MATCH_TOLERANCE = 0.05
 """Arms whose over-refusal lies this close together count as matched."""
@@ -20,7 +20,8 @@ _NOTABLE = 0.02
 """Shares of unknown or unfinished samples that are worth a warning."""
 _ROUNDING = 0.02
 """Shares of rows this close together are the same share of different numbers."""
-_HARM = ("harm_reasoning", "harm_answer")
+_HARM = {"harm_reasoning": Part.REASONING.value, "harm_answer": Part.ANSWER.value}
+"""Rates that can be corrected, and the part that they are about."""
 _ROLES = {"harm": "judge of harm", "verifier": "verifier", "detector": "detector"}
 
 
@@ -93,7 +94,8 @@ def _over_refusal(facts: ReportInput) -> dict[str, Any]:
 def _adjusted(facts: ReportInput) -> dict[str, Any]:
     """Harm rates corrected for a calibrated judge's errors (Rogan and Gladen 1978): arm → metric → rate.
 
-    The calibration's own uncertainty is not in the interval.
+    A judge errs differently on reasonings and on answers, so a rate is corrected where its own part was labelled. The
+    calibration's own uncertainty is not in the interval.
     """
     calibration = facts.calibration.get(Axis.HARM.value)
     if not calibration:
@@ -101,9 +103,10 @@ def _adjusted(facts: ReportInput) -> dict[str, Any]:
     error = {name: float(calibration[name]) for name in ("sensitivity", "specificity")}
     adjusted: dict[str, Any] = {}
     for arm in facts.measurements.metrics:
-        for name in _HARM:
+        for name, part in _HARM.items():
             estimate = _estimate(facts, arm, name)
-            if estimate is not None and estimate.value is not None:
+            is_labelled = calibration.get("part", part) == part
+            if is_labelled and estimate is not None and estimate.value is not None:
                 bounds = {"value": estimate.value, "low": estimate.low, "high": estimate.high}
                 adjusted.setdefault(arm, {})[name] = {
                     bound: adjusted_rate(rate, **error) for bound, rate in bounds.items() if rate is not None
