@@ -3,20 +3,28 @@
 Both arms draw the same samples (same requests, same seeds) from one open engine in one process, in turn: the bare arm
 submits them all at once and waits; the loop's arm seals prompts, samples, judges, corrects and records in a fresh
 folder. The model is random but large enough that a trajectory takes the engine 50 ms or more; the judge reads the last
-word, which costs nothing, so that judging is not in the ratio. `cpu_ratio` is the same ratio by the CPU time of the
-process: neighbours on the machine blur it less, and it says nothing about waiting.
+word, which costs nothing, so that judging is not in the ratio. Responses end after 48 tokens on average, at different
+times as real ones do: were all of one length, an engine that gets them all at once would fill and empty its batch in
+step, as no run can.
+
+Neighbours on the machine come and go: each loop round is compared with the bare rounds right before and after it (bare,
+loop, bare, loop, bare, …), and the median of these ratios is the figure. `cpu_ratio` is the same by the CPU time of the
+process, which neighbours blur less, and which says nothing about waiting.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import statistics
 import tempfile
 import time
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.engines import end_after
 from benchmarks.one_flow import fly, run_file, sealed
 from tests.contract.tiny_models import build_tokenizer
 
@@ -30,6 +38,8 @@ from tracemend.runtime.models import open_model
 from tracemend.traces.template import ChatTemplate
 
 _SAMPLES = 2
+_LONGEST = 3
+"""A response is cut off after so many times the mean length."""
 SLOW_ENOUGH_S = 0.05
 
 
@@ -44,52 +54,82 @@ class _Bench:
     generator: Generator
 
 
-@dataclass(frozen=True, slots=True)
-class _Rates:
-    """New tokens per second of one arm, by round."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Round:
+    """What one arm took for all its samples."""
 
-    per_s: list[float] = field(default_factory=list)
-    per_cpu_s: list[float] = field(default_factory=list)
-    """The same by the CPU time of the process, which busy neighbours change less."""
+    num_new_tokens: int
+    wall_s: float
+    cpu_s: float
+    """Of the process, the engine's thread included."""
+    event_loop_s: float
+    """CPU time of the thread that runs the event loop: while it computes, the engine's thread waits for Python."""
+
+    def rate(self, clock: str) -> float:
+        """New tokens per second by `clock`, a field."""
+        seconds: float = getattr(self, clock)
+        return self.num_new_tokens / seconds
 
 
 def measure_share(
-    engine: str, *, threads: int, rounds: int, num_prompts: int = 192, num_tokens: int = 48, num_layers: int = 12
+    engine: str, *, threads: int, rounds: int, num_prompts: int = 192, mean_length: int = 48, num_layers: int = 12
 ) -> dict[str, Any]:
-    """Medians over `rounds` of both arms on `engine` (`transformers` or `vllm`), and their ratio."""
+    """Medians over `rounds` of both arms on `engine` (`transformers` or `vllm`), and of their ratios."""
     with tempfile.TemporaryDirectory() as scratch:
-        folder = build_model(Path(scratch) / "model", num_layers=num_layers)
-        return asyncio.run(_measure(engine, folder, num_prompts, num_tokens, threads=threads, rounds=rounds))
+        folder = build_model(Path(scratch) / "model", num_layers=num_layers, mean_length=mean_length)
+        longest = _LONGEST * mean_length
+        bare, loop = asyncio.run(_measure(engine, folder, num_prompts, longest, threads=threads, rounds=rounds))
+    per_trajectory_s = bare[0].num_new_tokens / (num_prompts * _SAMPLES) / _median(bare, "wall_s")
+    return {
+        "num_trajectories": num_prompts * _SAMPLES,
+        "bare_tokens_per_s": _median(bare, "wall_s"),
+        "loop_tokens_per_s": _median(loop, "wall_s"),
+        "ratio": statistics.median(_ratios(loop, bare, "wall_s")),
+        "cpu_ratio": statistics.median(_ratios(loop, bare, "cpu_s")),
+        "round_ratios": _ratios(loop, bare, "wall_s"),
+        "round_cpu_ratios": _ratios(loop, bare, "cpu_s"),
+        "loop_wall_s": statistics.median(each.wall_s for each in loop),
+        "loop_event_loop_s": statistics.median(each.event_loop_s for each in loop),
+        "bare_event_loop_s": statistics.median(each.event_loop_s for each in bare),
+        "engine_s_per_trajectory": per_trajectory_s,
+        "is_slow_enough": per_trajectory_s >= SLOW_ENOUGH_S,
+    }
+
+
+def _median(rounds: Sequence[_Round], clock: str) -> float:
+    return statistics.median(each.rate(clock) for each in rounds)
+
+
+def _ratios(loop: Sequence[_Round], bare: Sequence[_Round], clock: str) -> list[float]:
+    """Of each loop round to the two bare ones around it."""
+    around = itertools.pairwise(each.rate(clock) for each in bare)
+    return [each.rate(clock) / statistics.mean(pair) for each, pair in zip(loop, around, strict=True)]
 
 
 async def _measure(
     engine: str, folder: Path, num_prompts: int, num_tokens: int, *, threads: int, rounds: int
-) -> dict[str, Any]:
+) -> tuple[list[_Round], list[_Round]]:
     bench = await _open(engine, folder, num_prompts, num_tokens, threads=threads)
-    bare, loop = _Rates(), _Rates()
     try:
-        for round_ in range(rounds + 1):
-            arms = [(_bare, bare), (_loop, loop)]
-            for arm, rates in arms if round_ % 2 else reversed(arms):
-                wall_s, cpu_s = time.perf_counter(), time.process_time()
-                num_new_tokens = await arm(bench)
-                if round_:  # the first warms up
-                    rates.per_s.append(num_new_tokens / (time.perf_counter() - wall_s))
-                    rates.per_cpu_s.append(num_new_tokens / (time.process_time() - cpu_s))
+        await _loop(bench)  # warms up
+        bare, loop = [await _timed(_bare, bench)], []
+        for _ in range(rounds):
+            loop.append(await _timed(_loop, bench))
+            bare.append(await _timed(_bare, bench))
     finally:
         await bench.model.aclose()
-    per_trajectory_s = num_tokens / statistics.median(bare.per_s)
-    return {
-        "num_trajectories": num_prompts * _SAMPLES,
-        "bare_tokens_per_s": statistics.median(bare.per_s),
-        "loop_tokens_per_s": statistics.median(loop.per_s),
-        "ratio": statistics.median(loop.per_s) / statistics.median(bare.per_s),
-        "cpu_ratio": statistics.median(loop.per_cpu_s) / statistics.median(bare.per_cpu_s),
-        "engine_s_per_trajectory": per_trajectory_s,
-        "is_slow_enough": per_trajectory_s >= SLOW_ENOUGH_S,
-        "bare_rounds": bare.per_s,
-        "loop_rounds": loop.per_s,
-    }
+    return bare, loop
+
+
+async def _timed(arm: Callable[[_Bench], Awaitable[int]], bench: _Bench) -> _Round:
+    wall_s, cpu_s, thread_s = time.perf_counter(), time.process_time(), time.thread_time()
+    num_new_tokens = await arm(bench)
+    return _Round(
+        num_new_tokens=num_new_tokens,
+        wall_s=time.perf_counter() - wall_s,
+        cpu_s=time.process_time() - cpu_s,
+        event_loop_s=time.thread_time() - thread_s,
+    )
 
 
 async def _open(engine: str, folder: Path, num_prompts: int, num_tokens: int, *, threads: int) -> _Bench:
@@ -126,8 +166,8 @@ async def _loop(bench: _Bench) -> int:
         return (await fly(Path(folder), run, plan, bench.generator)).num_new_tokens
 
 
-def build_model(folder: Path, *, num_layers: int) -> Path:
-    """A random Llama that almost never ends by itself, with a byte-level tokenizer, in `folder`."""
+def build_model(folder: Path, *, num_layers: int, mean_length: int) -> Path:
+    """A random Llama whose responses end after `mean_length` tokens on average, with a byte-level tokenizer."""
     import torch
     from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig
 
@@ -141,11 +181,14 @@ def build_model(folder: Path, *, num_layers: int) -> Path:
         num_attention_heads=8,
         num_key_value_heads=8,
         max_position_embeddings=512,
+        attention_bias=True,
+        tie_word_embeddings=False,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.eos_token_id,
     )
-    model = AutoModelForCausalLM.from_config(config).float()
+    model = AutoModelForCausalLM.from_config(config).float().eval()
+    end_after(model, tokenizer.eos_token_id, mean_length=mean_length)
     model.generation_config = GenerationConfig(eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.eos_token_id)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -142,10 +142,7 @@ class Generate:
 
 
 def build_model(folder: Path, *, mean_length: int) -> Path:
-    """A random Llama that ends with a chance of about 1/`mean_length` per token.
-
-    A bias in the last attention layer gives every hidden state a fixed component, which the end token's row reads.
-    """
+    """A tiny random Llama that ends with a chance of about 1/`mean_length` per token."""
     import torch
     from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig
 
@@ -156,19 +153,29 @@ def build_model(folder: Path, *, mean_length: int) -> Path:
         bos_token_id=None, eos_token_id=END, pad_token_id=END, initializer_range=0.05,
     )  # fmt: skip
     model = AutoModelForCausalLM.from_config(config).eval()
-    with torch.no_grad():
-        model.model.layers[-1].self_attn.o_proj.bias[0] = 5.0
-        model.lm_head.weight[END] = 0
-        low, high = 0.0, 2.0
-        probe = torch.randint(2, VOCAB, (64, 16))
-        for _ in range(20):
-            model.lm_head.weight[END, 0] = (low + high) / 2
-            share = float((model(probe).logits[:, 4:] / 0.8).softmax(-1)[..., END].mean())
-            low, high = ((low + high) / 2, high) if share < 1 / mean_length else (low, (low + high) / 2)
+    end_after(model, END, mean_length=mean_length)
     model.generation_config = GenerationConfig(eos_token_id=END, pad_token_id=END)
     model.save_pretrained(folder)
     save_tokenizer(folder)
     return folder
+
+
+def end_after(model: Any, end: int, *, mean_length: int, temperature: float = 0.8) -> None:
+    """Make a random Llama with attention biases draw token `end` with a chance of about 1/`mean_length`.
+
+    A bias in the last attention layer gives every hidden state a fixed component, which the end token's row reads.
+    """
+    import torch
+
+    with torch.no_grad():
+        model.model.layers[-1].self_attn.o_proj.bias[0] = 5.0
+        model.lm_head.weight[end] = 0
+        low, high = 0.0, 2.0
+        probe = torch.randint(end + 1, model.config.vocab_size, (64, 16))
+        for _ in range(20):
+            model.lm_head.weight[end, 0] = (low + high) / 2
+            share = float((model(probe).logits[:, 4:] / temperature).softmax(-1)[..., end].mean())
+            low, high = ((low + high) / 2, high) if share < 1 / mean_length else (low, (low + high) / 2)
 
 
 def save_tokenizer(folder: Path) -> None:
