@@ -19,13 +19,17 @@ from benchmarks.fidelity.runs import METRICS, groups_of, measured, scores_of, se
 
 from tracemend.corrector.yields import ForkYield, fork_yield
 from tracemend.embedded.looking import plan_of
+from tracemend.embedded.measuring import benchmark_prompts
 from tracemend.embedded.pipeline import run_pipeline
 from tracemend.embedded.progress import Observer
 from tracemend.embedded.runfile import RunFile
 from tracemend.embedded.workspace import Workspace, open_workspace
 from tracemend.evaluator.continuation.sets import Summary
 from tracemend.kit.ids import digest_of
-from tracemend.records import Outcome, OutcomeState, Verdict
+from tracemend.kit.ports import ModelRequest
+from tracemend.records import Outcome, OutcomeState, Prompt, Sampling, Verdict
+from tracemend.runtime.models import open_model
+from tracemend.traces.template import ChatTemplate
 
 TRIGGERS, NEUTRAL = "triggers", "neutral"
 """Arms of the curve."""
@@ -122,18 +126,20 @@ def run_seed(seed: int, folder: Path, *, num_prompts: int, cache: Path, observer
         async with open_workspace(trained.folder, writes=False) as workspace:
             verdicts = await measured(workspace, settings, trained.run)
         async with open_workspace(curved.folder, writes=False) as workspace:
-            found = await _ends(workspace, curved.run)
+            ends = await _ends(workspace, curved.run)
             groups = await groups_of(workspace, curved.run)
-        rates = {arm: checkpoint.metrics.get("learning_rate", 0.0) for arm, checkpoint in trained.checkpoints.items()}
+        assert settings.evaluate is not None
+        prompts = benchmark_prompts(settings.evaluate.benchmarks)
+        sampling = settings.evaluate.sampling or settings.target.sampling
+        folders = [trained.folder / trained.checkpoints[arm].path for arm in _FIXED]
+        swept = {arm: checkpoint.metrics for arm, checkpoint in trained.checkpoints.items() if arm not in _FIXED}
         return {
-            "scores": {
-                arm: {metric: scores_of(found, metric) for metric in METRICS} for arm, found in verdicts.items()
-            },
-            "ends": found,
+            "scores": {arm: {metric: scores_of(each, metric) for metric in METRICS} for arm, each in verdicts.items()},
+            "ends": ends,
             "groups": groups,
-            "num_differing": _num_differing(verdicts[PARTIAL], verdicts[WHOLE]),
-            "num_compared": len(verdicts[PARTIAL]),
-            "learning_rates": rates,
+            "num_differing": await num_differing(*folders, prompts=prompts, sampling=sampling.record()),
+            "num_compared": len(prompts),
+            "learning_rates": {arm: metrics["learning_rate"] for arm, metrics in swept.items()},
         }
 
     shown = asyncio.run(work())
@@ -161,5 +167,24 @@ def _accepted_at(outcome: Outcome) -> int:
     return outcome.final.trajectory.round
 
 
-def _num_differing(ours: Sequence[Verdict], theirs: Sequence[Verdict]) -> int:
-    return sum(a.trajectory.token_ids != b.trajectory.token_ids for a, b in zip(ours, theirs, strict=True))
+async def num_differing(*folders: Path, prompts: Sequence[Prompt], sampling: Sampling) -> int:
+    """On how many of `prompts` the models in `folders`, asked with the same seeds, do not write the same token ids.
+
+    A run's own samples would not do: their seeds go by the model's identity.
+    """
+    written = [await _written(folder, prompts, sampling) for folder in folders]
+    return sum(len(set(responses)) > 1 for responses in zip(*written, strict=True))
+
+
+async def _written(folder: Path, prompts: Sequence[Prompt], sampling: Sampling) -> list[tuple[int, ...]]:
+    template = ChatTemplate.load(folder, "auto")
+    model = open_model(f"transformers:{folder}", options={"num_threads": 1})
+    try:
+        requests = [
+            ModelRequest(prompt_tokens=template.prompt_tokens(prompt.text), sampling=sampling, seed=number)
+            for number, prompt in enumerate(prompts)
+        ]
+        completions = await asyncio.gather(*map(model.complete, requests))
+    finally:
+        await model.aclose()
+    return [completion.token_ids for completion in completions]

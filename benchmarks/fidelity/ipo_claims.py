@@ -302,7 +302,7 @@ CLAIMS: tuple[Claim[Interventions], ...] = (
     Claim(
         key="partial-is-whole",
         nature=Nature.IDENTITY,
-        says="samples that differ between preference from the cut on and over whole responses (sum, α = 0)",
+        says="prompts that the models of partial and of whole preference answer differently (sum, α = 0)",
         figure=_differing,
         criterion=AtMost(0.01),
     ),

@@ -14,6 +14,9 @@ Poison without innocents: an item whose earlier attempts ended in a crash is wor
 16, 4, 1), so that one killer soon is alone; only attempts made alone count towards giving it up. The most suspect go
 first: what a kill from outside happened to hit clears itself at once, and is not hit again by chance much later.
 
+Equal work that is asked for while it is under way (two arms that want the same fork) is done once: later deliveries of
+its key wait for the result of the first, and go back to the bus with it if it must be tried again.
+
 What the user must change first (a refused API key, an unknown model) is no record's fault: a `SetupError` of the work
 ends the pump, and the item is worked again once that is mended.
 """
@@ -106,6 +109,8 @@ class Pump:
         self._finished: asyncio.Queue[_Item] = asyncio.Queue()
         self._obstacles: asyncio.Queue[SetupError] = asyncio.Queue()
         self._working: dict[asyncio.Task[None], _Item] = {}
+        self._joined: dict[str, list[_Item]] = {}
+        """Work keys under way, with the later deliveries of the same work that wait for its result."""
         self._begun: set[str] = set()
         """Work keys with an attempt of ours that is counted and not yet closed."""
 
@@ -135,7 +140,18 @@ class Pump:
             async with self._slots:  # what is taken in while nothing is free goes before what comes and is more urgent
                 pass
             batch = await next_batch(self._arrived, most=min(MAX_BATCH, self._concurrency - len(self._working)))
-            await self._start([_Item(delivery=a.delivery, key=self.stage.key(a.delivery.message)) for a in batch])
+            items = [_Item(delivery=a.delivery, key=self.stage.key(a.delivery.message)) for a in batch]
+            await self._start([item for item in items if not self._joins(item)])
+
+    def _joins(self, item: _Item) -> bool:
+        """Whether the same work is under way already, so that `item` only waits for its result."""
+        if item.key is None:
+            return False
+        if item.key in self._joined:
+            self._joined[item.key].append(item)
+            return True
+        self._joined[item.key] = []
+        return False
 
     async def _start(self, items: list[_Item]) -> None:
         known, crashed = await self._take_up(items)
@@ -245,7 +261,8 @@ class Pump:
         self.stats.num_retried += 1
         log.warning("will retry", stage=self.stage.name, reason=busy.reason, after_s=busy.after_s)
         await self._withdraw([item])
-        await item.delivery.nack(delay_s=busy.after_s)
+        for one in [item, *self._joined.pop(item.key or "", ())]:
+            await one.delivery.nack(delay_s=busy.after_s)
 
     # ------------------------------------------------------------------------------------ completion
 
@@ -256,6 +273,7 @@ class Pump:
     async def _settle(self, batch: Sequence[_Item]) -> None:
         """Make a batch durable, then visible, then acknowledged: the order is the guarantee."""
         await self._save([item for item in batch if item.key is not None and not item.is_known])
+        batch = [one for item in batch for one in (item, *self._answered_by(item))]
         messages = [message for item in batch for message in item.produced]
         messages += await self.stage.follow([item.message for item in batch])
         if messages:
@@ -264,8 +282,15 @@ class Pump:
             await item.delivery.ack()
             self._count(item)
 
+    def _answered_by(self, item: _Item) -> list[_Item]:
+        """The deliveries that waited for what is durable of `item` now."""
+        waiting = self._joined.pop(item.key or "", [])
+        for other in waiting:
+            other.produced, other.is_known = other.in_context([(m.topic, m.record) for m in item.produced]), True
+        return waiting
+
     async def _save(self, items: Sequence[_Item]) -> None:
-        by_key = {item.key: item for item in items if item.key is not None}  # one key may be delivered twice at once
+        by_key = {item.key: item for item in items if item.key is not None}
         if not by_key:
             return
         lost = await self._results.save(

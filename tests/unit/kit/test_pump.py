@@ -288,6 +288,72 @@ async def test_only_crashes_alone_count_towards_giving_up(tmp_path: Path, crashe
     assert bench.heard == ends
 
 
+class Slow(Shout):
+    """One whose work lasts until the test opens the gate."""
+
+    def __init__(self, behave: Callable[[str], str | None] = lambda text: None) -> None:
+        super().__init__(behave)
+        self.gate, self.is_begun = asyncio.Event(), asyncio.Event()
+
+    async def work(self, message: Message) -> Produced:
+        self.is_begun.set()
+        await self.gate.wait()
+        return await super().work(message)
+
+
+@pytest.mark.parametrize(
+    ("behave", "said"),
+    [(lambda text: None, "A"), (lambda text: "\ud800", "dead:not_utf8")],
+    ids=["a result", "what was given up"],
+)
+async def test_equal_work_under_way_is_done_once_and_answers_all(
+    tmp_path: Path, behave: Callable[[str], str | None], said: str
+) -> None:
+    """In one batch or one after the other: each delivery is answered in its own run, and the work costs once."""
+    bench, stage = Bench(tmp_path), Slow(behave)
+    pump = bench.pump(stage)
+    runs: list[str] = []
+    ears = bench.bus.subscribe((PROMPTS,), group="runs")
+
+    async def note_runs() -> None:
+        async for delivery in ears:
+            runs.append(delivery.message.context.run)
+            await delivery.ack()
+
+    listening = asyncio.create_task(note_runs())
+    async with running(bench, pump):
+        await bench.ledger.open_run("r", plan="p")
+        await bench.bus.publish([message("a", run="r"), message("a", run="r"), message("b")])
+        async with asyncio.timeout(20):
+            await stage.is_begun.wait()
+            await bench.bus.publish([message("a", run="other")])
+            await asyncio.sleep(0.05)
+            assert pump.stats.num_in_flight == 2
+            stage.gate.set()
+            await bench.bus.drained()
+        costs = [cost.num_items for cost in await bench.ledger.costs("r")]
+    listening.cancel()
+    assert stage.worked == {"a": 1, "b": 1}
+    assert sorted(bench.heard)[:3] == [said] * 3
+    assert sorted(runs) == ["other", "r", "r", "r"]
+    assert (pump.stats.num_done, pump.stats.num_replayed) == (2, 2)
+    assert costs == ([2] if said == "A" else [])
+
+
+async def test_equal_work_that_is_busy_is_tried_again_for_all(tmp_path: Path) -> None:
+    refusals = iter([True, True, False])
+
+    def behave(text: str) -> str | None:
+        if next(refusals):
+            raise Retry("busy", after_s=0.01)
+        return None
+
+    stage = Shout(behave)
+    bench = await push_through(tmp_path, stage, ["a", "a", "a"])
+    assert bench.heard == ["A"] * 3
+    assert stage.worked == {"a": 3}
+
+
 async def test_slow_items_do_not_hold_back_finished_ones(tmp_path: Path) -> None:
     gate = asyncio.Event()
 

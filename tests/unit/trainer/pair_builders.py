@@ -71,14 +71,14 @@ def rows_of(pairs: Sequence[Pair], *, system: str = "", **spans: Any) -> list[Pa
     return render_pairs([served_pair(pair, system=system) for pair in pairs], TEMPLATE, PairSpans(**spans))
 
 
-def served_pair(pair: Pair, *, system: str = "") -> ServedPair:
-    tokens = TEMPLATE.prompt_tokens(pair.prompt.text, system=system)
-    return ServedPair(pair=pair, prompt=TEMPLATE.decode(tokens), prompt_tokens=tokens)
+def served_pair(pair: Pair, *, template: ChatTemplate = TEMPLATE, system: str = "") -> ServedPair:
+    tokens = template.prompt_tokens(pair.prompt.text, system=system)
+    return ServedPair(pair=pair, prompt=template.decode(tokens), prompt_tokens=tokens)
 
 
-def export_pairs(pairs: Sequence[Pair], folder: Path, *, system: str = "") -> Path:
-    """A dataset folder with `pairs`."""
-    served = tuple(served_pair(pair, system=system) for pair in pairs)
+def export_pairs(pairs: Sequence[Pair], folder: Path, *, template: ChatTemplate = TEMPLATE) -> Path:
+    """A dataset folder with `pairs`, which a model with `template` was served."""
+    served = tuple(served_pair(pair, template=template) for pair in pairs)
 
     async def write() -> Path:
         store = MemoryStore()
@@ -97,7 +97,7 @@ def pair_job(folder: Path, *, base: Path, pairs: Sequence[Pair], **settings: Any
         arm="arm",
         base=base,
         parent="base",
-        dataset=export_pairs(pairs, folder / "dataset"),
+        dataset=export_pairs(pairs, folder / "dataset", template=ChatTemplate.load(base)),
         folder=folder / "work",
         root=folder,
         settings=TrainSettings(**{**usual, **settings}),
