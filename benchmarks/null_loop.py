@@ -7,7 +7,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ def measure_units(num_prompts: int) -> dict[str, Any]:
 
 def measure_memory(num_prompts: int, *, samples: int = 1) -> dict[str, Any]:
     """Resident memory while `num_prompts` go through, and its slope once caches are full."""
-    trace = MemoryTrace()
+    trace = MemoryTrace(_resident_bytes)
 
     async def body(folder: Path) -> None:
         run, plan = await sealed(folder, null_run_file(num_prompts, samples=samples, arms=("filter",)))
@@ -69,21 +69,22 @@ def measure_memory(num_prompts: int, *, samples: int = 1) -> dict[str, Any]:
         "first_mib": trace.points[0][1] / 2**20,
         "peak_mib": max(resident for _, resident in trace.points) / 2**20,
         "last_mib": trace.points[-1][1] / 2**20,
-        "slope_bytes_per_prompt": trace.slope_bytes(after=num_prompts // 2),
+        "slope_bytes_per_prompt": trace.slope(after=num_prompts // 2),
     }
 
 
 class MemoryTrace(Silent):
-    """An observer that notes (prompts finished, resident bytes) whenever the flow shows itself."""
+    """An observer that notes (prompts finished, what `measure` says is in use) whenever the flow shows itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, measure: Callable[[], int]) -> None:
         self.points: list[tuple[int, int]] = []
+        self._measure = measure
 
     def advance(self, done: int, *, pumps: Sequence[PumpStats] = (), states: Mapping[str, int] | None = None) -> None:
-        self.points.append((done, _resident_bytes()))
+        self.points.append((done, self._measure()))
 
-    def slope_bytes(self, *, after: int) -> float:
-        """Bytes per prompt, by least squares over the points with at least `after` prompts finished."""
+    def slope(self, *, after: int) -> float:
+        """Growth per prompt, by least squares over the points with at least `after` prompts finished."""
         points = [point for point in self.points if point[0] >= after]
         return statistics.linear_regression(*zip(*points, strict=True)).slope
 
