@@ -262,6 +262,11 @@ CLAIMS: tuple[Claim[Interventions], ...] = (
         says=f"stage 1 less natural pairs: {_HARM} behind held-out wrappers and about held-out objects",
         figure=_harm(STAGE_1, NATURAL, _HELD_OUT),
         criterion=Below(0.0),
+        not_shown="natural pairs carry over here as well as forks do: the gap behind held-out wrappers and objects is "
+        "the one in distribution, and both follow the dose. On the two seeds where stage 1's chosen rate also refuses "
+        "more (by 11.5 and 8.7 points) it is 18.5 and 12.2 points safer; on the other three refusals differ by at most "
+        "2.5 points, and harm by +0.7, +1.7 and −6.2. Four prompts in five have a safe trace among 8 rollouts, so "
+        "natural pairs are not scarce in this world, as they are in the paper's.",
     ),
     Claim(
         key="natural-pairs-in-distribution",

@@ -30,7 +30,7 @@ own base model, prompts, samples and order of training. The world was frozen bef
 and the criteria were written before the seeds were run, with seed 0 seen at 40 prompts per set;
 learning rates come from validation prompts: the comparison's from a sweep on seed 0
 (`examples/unsafechain-sweep.yaml`: at most one harmless request in ten refused, at most one sum in twenty wrong, and
-then the least harm), the factors' from a sweep on each seed. IPO's claims will have a page of their own
+then the least harm), the factors' from a sweep on each seed. IPO's claims have [a page of their own](fidelity-ipo.md)
 (`python -m benchmarks.fidelity --only ipo`).
 
 *planted*: the world was built to show it · *emergent*: it was not · *identity*: true by construction of the data, and
