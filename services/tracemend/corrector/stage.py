@@ -69,6 +69,9 @@ class CorrectorStage:
     def inputs(self) -> tuple[Topic, ...]:
         return (VERDICTS, GROUPS)
 
+    async def prepare(self, messages: Sequence[Message]) -> None:
+        return
+
     def key(self, message: Message) -> str | None:
         return None
 
@@ -138,6 +141,9 @@ class TeacherStage:
     @property
     def inputs(self) -> tuple[Topic, ...]:
         return (REWRITES,)
+
+    async def prepare(self, messages: Sequence[Message]) -> None:
+        return
 
     def key(self, message: Message) -> str | None:
         request: RewriteRequest = message.record

@@ -19,6 +19,9 @@ class GeneratorStage:
     def __init__(self, generator: Generator) -> None:
         self._generator = generator
 
+    async def prepare(self, messages: Sequence[Message]) -> None:
+        return
+
     def key(self, message: Message) -> str:
         return str(message.record.id)
 

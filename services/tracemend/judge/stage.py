@@ -45,6 +45,9 @@ class JudgeStage:
     def inputs(self) -> tuple[Topic, ...]:
         return (TRAJECTORIES,)
 
+    async def prepare(self, messages: Sequence[Message]) -> None:
+        return
+
     def key(self, message: Message) -> str | None:
         trajectory: Trajectory = message.record
         return self._service.key_of(trajectory)

@@ -8,6 +8,7 @@ cross over as items of an `Inbox`; completions come back through futures.
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -19,6 +20,10 @@ from tracemend.kit.errors import Retry, SetupError
 from tracemend.kit.ports import Completion, ModelRequest
 
 R = TypeVar("R")
+
+_SWITCH_S = 0.0002
+"""How long the event loop may keep the interpreter from the engine's thread once that asks for it. The engine lets go
+at every tensor operation and would wait Python's 5 ms each time to come back, while anything else computes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,6 +111,7 @@ class EngineThread(Generic[R]):
                     ready.set_exception(RuntimeError(f"{name} broke while loading: its traceback is on stderr"))
                 inbox.close()
 
+        sys.setswitchinterval(min(_SWITCH_S, sys.getswitchinterval()))
         # A daemon: a program that forgets to close an engine still ends.
         self._thread = threading.Thread(target=serve, name=name, daemon=True)
         self._thread.start()

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from tracemend.kit.errors import Retry
 from tracemend.kit.ports import Message
@@ -41,12 +42,12 @@ class MemoryBus:
         """All or nothing: a message that cannot be encoded keeps back the whole batch (`Reject`)."""
         if self._is_closed:
             raise Retry("the bus is closed")
-        encoded = [(message.topic, self._codec.encode_message(message)) for message in messages]
-        for topic, content in encoded:
+        encoded = [(message, self._codec.encode_message(message)) for message in messages]
+        for message, content in encoded:
             for group in self._groups.values():
-                if topic.name in group.queues:
+                if message.topic.name in group.queues:
                     self._num_open += 1
-                    group.push(_Entry(topic, content, group))
+                    group.push(_Entry(message.topic, content, message.trace, group))
         await asyncio.sleep(0)  # lets readers run between the batches of a publisher that never waits otherwise
 
     async def drained(self) -> None:
@@ -73,11 +74,12 @@ class MemoryBus:
 class _Entry:
     """One message for one group, until somebody acknowledges it."""
 
-    __slots__ = ("content", "group", "holder", "is_done", "topic")
+    __slots__ = ("content", "group", "holder", "is_done", "topic", "trace")
 
-    def __init__(self, topic: Topic, content: bytes, group: _Group) -> None:
+    def __init__(self, topic: Topic, content: bytes, trace: Mapping[str, str], group: _Group) -> None:
         self.topic = topic
         self.content = content
+        self.trace = dict(trace)
         self.group = group
         self.holder: MemoryDelivery | None = None
         self.is_done = False
@@ -160,6 +162,10 @@ class MemoryDelivery:
         self._subscription.release(entry)
         entry.group.push_later(entry, delay_s)
 
+    async def bury(self, *, reason: str) -> None:
+        """There is no grave here: the ledger has the record's end, and the message goes with the process anyway."""
+        await self.ack()
+
 
 class MemorySubscription:
     """`kit.ports.Subscription`: one member of a group. Several tasks may iterate it; each message reaches one."""
@@ -180,7 +186,8 @@ class MemorySubscription:
             entry = self._group.pop(self.topics)
             if entry is not None:
                 self._held[entry] = None
-                return MemoryDelivery(entry, self._codec.decode_message(entry.content, entry.topic), self)
+                message = self._codec.decode_message(entry.content, entry.topic)
+                return MemoryDelivery(entry, replace(message, trace=entry.trace) if entry.trace else message, self)
             self._news.clear()
             await self._news.wait()
         raise StopAsyncIteration

@@ -4,6 +4,7 @@
     ├── SetupError            the user must change something; the message says what
     ├── Retry                 transient: try the same work again after a delay
     ├── Reject                this record can never work; it ends as its stage says
+    ├── PutAside              the record's run is paused or has ended; acknowledge the record unworked
     └── CorruptBlob           a stored blob is not what was stored; restore it or make it again
 
 A `SetupError` of a stage's work stops the run: no record is to blame, and all may succeed once it is mended.
@@ -38,6 +39,11 @@ class Reject(TracemendError):
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
         self.detail = detail
+
+
+class PutAside(TracemendError):
+    """The run that a record belongs to is not worked on: the record is acknowledged and nothing is remembered of it.
+    Whoever takes the run up again asks for what is unfinished."""
 
 
 class CorruptBlob(TracemendError):

@@ -41,6 +41,8 @@ class Message:
     topic: Topic
     record: Any
     context: Context
+    trace: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """W3C trace context (`traceparent`, `tracestate`) of whoever published it; it enters no id and no comparison."""
 
 
 class Delivery(Protocol):
@@ -55,6 +57,11 @@ class Delivery(Protocol):
 
     async def nack(self, *, delay_s: float) -> None:
         """Deliver again after `delay_s` seconds."""
+        ...
+
+    async def bury(self, *, reason: str) -> None:
+        """Give the message up: once it lies among the dead letters as it came, with `reason`, a short code, it is
+        acknowledged. A bus without dead letters acknowledges it; the ledger has the record's end either way."""
         ...
 
 
@@ -261,6 +268,10 @@ class Ledger(Protocol):
         self, run: str, *, arms: Sequence[str] | None = None, among: Sequence[str] | None = None
     ) -> set[str]:
         """Prompts with a planned unit that has no outcome yet; of `arms` and `among` only, where given."""
+        ...
+
+    async def open_units(self, run: str, *, limit: int = 1000) -> list[tuple[Unit, int]]:
+        """At most `limit` of the planned units that have no outcome yet, and the epoch that each is open in."""
         ...
 
     async def outcome_counts(self, run: str) -> dict[tuple[str, str, str], int]:

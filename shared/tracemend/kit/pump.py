@@ -4,7 +4,7 @@ Intake and completion are batched apart, so that one long trace stalls nothing:
 
     subscription ─► intake (≤ 256) ─► known keys ──────────────────────────────────────────┐
                        │ new: attempts committed first                                     ▼
-                       └────────► work, up to `concurrency` at once ─► completion (≤ 256 or 20 ms):
+                       └────────► work, up to `concurrency` at once ─► completion (≤ 256 or 250 ms):
                                                                        pack → ledger → follow → publish → acknowledge
 
 A crash between any two of these repeats work or messages and never loses one: the attempt is counted before the work,
@@ -25,17 +25,19 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import structlog
 
 from tracemend.kit.batching import LINGER_S, MAX_BATCH, next_batch
-from tracemend.kit.errors import Reject, Retry, SetupError
+from tracemend.kit.errors import PutAside, Reject, Retry, SetupError
 from tracemend.kit.ports import Bus, Cost, Delivery, Ledger, Message
 from tracemend.kit.results import Product, Results
 from tracemend.kit.stage import Produced, Stage
+from tracemend.kit.telemetry import IN_FLIGHT, MONEY, NO_TELEMETRY, Telemetry
 
 _ALONE_AFTER = 4
 """Unfinished attempts after which an item is worked alone: 256 / 4⁴ = 1."""
@@ -81,20 +83,34 @@ class _Item:
     cost: Cost | None = None
     is_known: bool = False
     """Its result was durable before this delivery."""
+    given_up: str = ""
+    """Why it goes to the dead letters; empty for all that ends well."""
+    trace: Mapping[str, str] = field(default_factory=dict)
+    """Trace context for its outputs."""
+    seconds: float = 0.0
 
     @property
     def message(self) -> Message:
         return self.delivery.message
 
     def in_context(self, products: Sequence[Product]) -> tuple[Message, ...]:
-        return tuple(Message(topic=t, record=r, context=self.message.context) for t, r in products)
+        trace = self.trace or self.message.trace
+        return tuple(Message(topic=t, record=r, context=self.message.context, trace=trace) for t, r in products)
 
 
 class Pump:
     """Runs one stage until cancelled. `worker` names this process in attempts."""
 
     def __init__(
-        self, stage: Stage, *, bus: Bus, results: Results, ledger: Ledger, worker: str, concurrency: int = 256
+        self,
+        stage: Stage,
+        *,
+        bus: Bus,
+        results: Results,
+        ledger: Ledger,
+        worker: str,
+        concurrency: int = 256,
+        telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self.stage = stage
         self.stats = PumpStats(stage=stage.name)
@@ -103,6 +119,7 @@ class Pump:
         self._ledger = ledger
         self._worker = worker
         self._concurrency = concurrency
+        self._telemetry = telemetry
         self._slots = asyncio.Semaphore(concurrency)
         self._subscription = bus.subscribe(stage.inputs, group=stage.name)
         self._arrived: asyncio.PriorityQueue[_Arrival] = asyncio.PriorityQueue(maxsize=concurrency)
@@ -140,6 +157,7 @@ class Pump:
             async with self._slots:  # what is taken in while nothing is free goes before what comes and is more urgent
                 pass
             batch = await next_batch(self._arrived, most=min(MAX_BATCH, self._concurrency - len(self._working)))
+            await self.stage.prepare([a.delivery.message for a in batch])
             items = [_Item(delivery=a.delivery, key=self.stage.key(a.delivery.message)) for a in batch]
             await self._start([item for item in items if not self._joins(item)])
 
@@ -221,27 +239,39 @@ class Pump:
         task = asyncio.create_task(self._work(item))
         self._working[task] = item
         self.stats.num_in_flight += 1
+        self._telemetry.gauge(IN_FLIGHT, self.stats.num_in_flight, stage=self.stage.name)
         task.add_done_callback(self._landed)
 
     def _landed(self, task: asyncio.Task[None]) -> None:
         del self._working[task]
         self.stats.num_in_flight -= 1
+        self._telemetry.gauge(IN_FLIGHT, self.stats.num_in_flight, stage=self.stage.name)
         self._slots.release()
 
     # ------------------------------------------------------------------------------------------ work
 
     async def _work(self, item: _Item) -> None:
         try:
-            self._land(item, await self.stage.work(item.message))
+            self._land(item, await self._traced(item))
         except Retry as busy:
             await self._put_back(item, busy)
         except Reject as hopeless:
             self._give_up(item, hopeless.reason)
+        except PutAside:
+            await self._put_aside(item)
         except SetupError as obstacle:
             self._obstacles.put_nowait(obstacle)
         except Exception as bug:  # the one place in the flow that must survive any bug of a stage
             log.exception("stage failed", stage=self.stage.name, key=item.key, error=type(bug).__name__)
             self._give_up(item, f"bug_{type(bug).__name__}")
+
+    async def _traced(self, item: _Item) -> Produced:
+        started_s = time.monotonic()
+        with self._telemetry.span(f"process {self.stage.name}", trace=item.message.trace) as trace:
+            item.trace = trace
+            produced = await self.stage.work(item.message)
+        item.seconds = time.monotonic() - started_s
+        return produced
 
     async def _heed(self) -> None:
         raise await self._obstacles.get()
@@ -249,37 +279,55 @@ class Pump:
     def _land(self, item: _Item, produced: Produced) -> None:
         if item.key is not None:
             item.frame = self._results.frame([(message.topic, message.record) for message in produced.messages])
-        item.produced, item.cost = produced.messages, produced.cost
+        trace = item.trace or item.message.trace
+        item.produced = tuple(m if m.trace else replace(m, trace=trace) for m in produced.messages)
+        item.cost = produced.cost
         self._finished.put_nowait(item)
 
     def _give_up(self, item: _Item, reason: str) -> None:
+        item.given_up = reason
         self.stats.num_dead += 1
         self.stats.dead_reasons[reason] = self.stats.dead_reasons.get(reason, 0) + 1
         self._land(item, Produced(messages=tuple(self.stage.dead(item.message, reason))))
 
     async def _put_back(self, item: _Item, busy: Retry) -> None:
         self.stats.num_retried += 1
+        self._telemetry.item(self.stage.name, "retried", busy.reason)
         log.warning("will retry", stage=self.stage.name, reason=busy.reason, after_s=busy.after_s)
         await self._withdraw([item])
         for one in [item, *self._joined.pop(item.key or "", ())]:
             await one.delivery.nack(delay_s=busy.after_s)
 
+    async def _put_aside(self, item: _Item) -> None:
+        """Acknowledge it unworked; of those that waited for its result, some may belong to runs that are worked on."""
+        await self._withdraw([item])
+        for waiting in self._joined.pop(item.key or "", ()):
+            await waiting.delivery.nack(delay_s=0.0)
+        await item.delivery.ack()
+
     # ------------------------------------------------------------------------------------ completion
 
     async def _complete(self) -> None:
         while True:
-            await self._settle(await next_batch(self._finished, linger_s=LINGER_S))
+            await self._settle(
+                await next_batch(self._finished, linger_s=LINGER_S, more_is_under_way=lambda: bool(self._working))
+            )
 
     async def _settle(self, batch: Sequence[_Item]) -> None:
         """Make a batch durable, then visible, then acknowledged: the order is the guarantee."""
-        await self._save([item for item in batch if item.key is not None and not item.is_known])
+        fresh = [item for item in batch if item.key is not None and not item.is_known]
+        for run in dict.fromkeys(item.message.context.run for item in fresh):  # each pays for its own
+            await self._save([item for item in fresh if item.message.context.run == run])
         batch = [one for item in batch for one in (item, *self._answered_by(item))]
         messages = [message for item in batch for message in item.produced]
         messages += await self.stage.follow([item.message for item in batch])
         if messages:
             await self._publish(messages)
         for item in batch:
-            await item.delivery.ack()
+            if item.given_up:
+                await item.delivery.bury(reason=item.given_up)
+            else:
+                await item.delivery.ack()
             self._count(item)
 
     def _answered_by(self, item: _Item) -> list[_Item]:
@@ -302,7 +350,7 @@ class Pump:
         self._begun.difference_update(by_key)
         for item in items:
             if item.key in lost:
-                item.produced = item.in_context(lost[item.key])
+                item.produced, item.given_up = item.in_context(lost[item.key]), ""
 
     async def _publish(self, messages: Sequence[Message]) -> None:
         while True:
@@ -316,12 +364,17 @@ class Pump:
     def _count(self, item: _Item) -> None:
         if item.is_known:
             self.stats.num_replayed += 1
+            self._telemetry.item(self.stage.name, "replayed")
             return
+        outcome = "dead" if item.given_up else "done"
+        self._telemetry.item(self.stage.name, outcome, item.given_up, item.seconds)
         self.stats.num_done += 1
         if item.cost is not None:
             self.stats.num_prompt_tokens += item.cost.num_prompt_tokens
             self.stats.num_new_tokens += item.cost.num_new_tokens
             self.stats.money += item.cost.money
+            if item.cost.money:
+                self._telemetry.count(MONEY, item.cost.money, stage=self.stage.name)
 
     # -------------------------------------------------------------------------------------- stopping
 

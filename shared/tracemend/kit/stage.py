@@ -39,13 +39,18 @@ class Stage(Protocol):
         """Topics that it reads, most urgent first."""
         ...
 
+    async def prepare(self, messages: Sequence[Message]) -> None:
+        """Get ready for `messages`, which are about to be worked: their keys are asked for next. Waits out what may
+        pass; what is wrong with a message comes out of its work."""
+        ...
+
     def key(self, message: Message) -> str | None:
         """The work key, or None for pure and cheap work whose result need not be remembered."""
         ...
 
     async def work(self, message: Message) -> Produced:
-        """Turn the message into others. Raises `Retry`, `Reject`, or `SetupError`, which stops the stage; anything
-        else is a bug and dead-letters the message.
+        """Turn the message into others. Raises `Retry`, `Reject`, `PutAside`, or `SetupError`, which stops the
+        stage; anything else is a bug and dead-letters the message.
 
         The records must be a function of the message's record and the stage's settings alone: two workers that race
         on one key must be able to take each other's result.

@@ -43,6 +43,9 @@ class Shout:
         self.behave = behave
         self.worked: Counter[str] = Counter()
 
+    async def prepare(self, messages: Sequence[Message]) -> None:
+        return
+
     def key(self, message: Message) -> str | None:
         return f"work_{message.record.id}"
 
