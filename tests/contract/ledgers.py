@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import hashlib
 import secrets
 from collections.abc import Callable
@@ -19,14 +21,24 @@ def sqlite_url(folder: Path) -> str:
 
 
 def postgresql_url(folder: Path) -> str:
-    """A new schema in the database of POSTGRES_DSN."""
+    """A new schema in the database of POSTGRES_DSN, which is dropped when the tests end."""
     import psycopg
 
     dsn = needs_server("POSTGRES_DSN")
     schema = f"test_{secrets.token_hex(8)}"
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute(f"CREATE SCHEMA {schema}")
+    atexit.register(_drop, dsn, schema)
     return f"{dsn}{'&' if '?' in dsn else '?'}options={quote(f'-csearch_path={schema}')}"
+
+
+def _drop(dsn: str, schema: str) -> None:
+    import psycopg
+
+    # A server that is gone, or a lock that something still holds, is no reason to fail at the end.
+    with contextlib.suppress(psycopg.Error), psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("SET lock_timeout = '2s'")
+        connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE".encode())
 
 
 URLS: dict[str, Callable[[Path], str]] = {"sqlite": sqlite_url, "postgresql": postgresql_url}

@@ -1,4 +1,4 @@
-"""A ledger as the first release wrote it, in the SQL of that release, with a row in every table."""
+"""Ledgers as old releases wrote them, in the SQL of those releases, with a row in every table."""
 
 from __future__ import annotations
 
@@ -77,6 +77,14 @@ def write_first_release(url: str) -> None:
     with connect(url) as connection:
         for statement in (*_TABLES.format(**words).split(";"), *_ROWS.split(";")):
             connection.execute(text(statement))
+
+
+def write_second_schema(url: str) -> None:
+    """Make the ledger at `url`, whose file or schema is empty, one of schema 2, by that release's own step."""
+    write_first_release(url)
+    with connect(url) as connection:
+        connection.execute(text("ALTER TABLE costs ADD COLUMN num_cached_tokens BIGINT NOT NULL DEFAULT 0"))
+        connection.execute(text("UPDATE schema_version SET version = 2"))
 
 
 def connect(url: str) -> AbstractContextManager[Connection]:

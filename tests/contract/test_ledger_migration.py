@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import inspect
 from tests.contract.ledgers import URLS, outcome
-from tests.contract.old_ledgers import connect, write_first_release
+from tests.contract.old_ledgers import connect, write_first_release, write_second_schema
 
 from tracemend.adapters.sql_ledger import SqlLedger
 from tracemend.kit.ports import Address, Cost, RefusedRow
@@ -19,11 +20,21 @@ from tracemend.records import Unit
 OPEN = Unit(arm="arm", prompt="p1", sample=0)
 
 
-@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.servers) if name != "sqlite" else name for name in URLS])
-def old_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A ledger of schema 1."""
+DATABASES = [pytest.param(name, marks=pytest.mark.servers) if name != "sqlite" else name for name in URLS]
+
+
+@pytest.fixture(params=[write_first_release, write_second_schema], ids=["schema 1", "schema 2"])
+def write_old(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Makes a ledger of an old schema."""
+    write: Callable[[str], None] = request.param
+    return write
+
+
+@pytest.fixture(params=DATABASES)
+def old_url(request: pytest.FixtureRequest, tmp_path: Path, write_old: Callable[[str], None]) -> str:
+    """A ledger of an old schema."""
     url = URLS[request.param](tmp_path)
-    write_first_release(url)
+    write_old(url)
     return url
 
 

@@ -1,4 +1,4 @@
-"""What kills, races and foreign files do to the SQL ledger on SQLite, and how its schema moves on."""
+"""What kills, races and foreign files do to the SQL ledger on SQLite."""
 
 from __future__ import annotations
 
@@ -12,12 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, create_engine, text
 from tests.contract.crash_writers import BATCH, address_of
 from tests.contract.ledgers import address, prompt, sqlite_url
 
-from tracemend.adapters import sql_tables
-from tracemend.adapters.sql_engine import bring_up_to_date
 from tracemend.adapters.sql_ledger import SqlLedger
 from tracemend.kit.errors import SetupError
 from tracemend.records import Unit
@@ -135,48 +132,7 @@ async def test_a_call_that_is_cancelled_leaves_the_ledger_usable(tmp_path: Path)
     await ledger.aclose()
 
 
-# ---------------------------------------------------------------------------------------------- schema
-
-
-def set_version(url: str, version: int) -> None:
-    with sqlite3.connect(url.removeprefix("sqlite:")) as connection:
-        connection.execute("UPDATE schema_version SET version = ?", (version,))
-
-
-async def test_a_ledger_of_a_newer_release_is_refused(tmp_path: Path) -> None:
-    url = sqlite_url(tmp_path)
-    await SqlLedger(url).aclose()
-    set_version(url, sql_tables.VERSION + 1)
-    with pytest.raises(SetupError, match="newer tracemend"):
-        SqlLedger(url)
-
-
-async def test_a_ledger_that_no_migration_starts_from_is_refused(tmp_path: Path) -> None:
-    url = sqlite_url(tmp_path)
-    await SqlLedger(url).aclose()
-    set_version(url, 0)
-    with pytest.raises(SetupError, match="cannot migrate"):
-        SqlLedger(url)
-
-
-def rename_to_title(connection: Connection) -> None:
-    connection.execute(text("ALTER TABLE runs ADD COLUMN title VARCHAR NOT NULL DEFAULT ''"))
-
-
-def fill_titles(connection: Connection) -> None:
-    connection.execute(text("UPDATE runs SET title = 'run ' || run"))
-
-
-async def test_an_older_ledger_is_migrated_step_by_step_and_keeps_its_rows(tmp_path: Path) -> None:
-    url = sqlite_url(tmp_path)
-    ledger = SqlLedger(url)
-    await ledger.open_run("r", plan="p")
-    await ledger.aclose()
-    steps = {sql_tables.VERSION: rename_to_title, sql_tables.VERSION + 1: fill_titles}
-    with create_engine(f"sqlite:///{url.removeprefix('sqlite:')}").begin() as connection:
-        bring_up_to_date(connection, "it", version=sql_tables.VERSION + 2, migrations=steps)
-        assert connection.execute(text("SELECT run, title FROM runs")).all() == [("r", "run r")]
-        assert connection.scalar(text("SELECT version FROM schema_version")) == sql_tables.VERSION + 2
+# --------------------------------------------------------------------------------------------- opening
 
 
 def make_other_database(path: Path) -> None:

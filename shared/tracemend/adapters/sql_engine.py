@@ -1,46 +1,60 @@
-"""The database under the SQL ledger: opening, migrating, transactions in worker threads, errors in our own words.
+"""The database under the ledger and the server tables: opening, transactions in worker threads, errors in our words.
 
-Used by `sql_ledger` alone. SQLite runs in one thread with write-ahead logging; a write takes the database's write lock
-when it begins, so that processes that share the file wait for one another instead of failing half-way. SQLite's WAL
-needs shared memory: the file must lie on a local disk, not on a network share.
+Used by `sql_ledger` and `sql_server`. A transaction that the database gave up to let another one through runs again by
+itself; what cannot be had now, a server that restarts included, is `Retry`. SQLite runs in one thread with write-ahead
+logging; a write takes the database's write lock when it begins, so that processes that share the file wait for one
+another instead of failing half-way. SQLite's WAL needs shared memory: the file must lie on a local disk, not on a
+network share.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, insert, inspect, make_url, select, update
+from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, make_url
 
-from tracemend.adapters import sql_tables
+from tracemend.adapters.sql_schema import bring_up_to_date
 from tracemend.kit.errors import Retry, SetupError
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]
 
 _BUSY_TIMEOUT_S = 60.0
-_SERVER_THREADS = 8
+_NUM_CONNECTIONS = 4
 _CACHE_BYTES = 32 * 2**20
 _PASSING = ("locked", "is busy", "disk is full", "disk I/O error")
 _RETRY_AFTER_S = 1.0
+_GIVEN_UP = {"40001", "40P01"}
+"""What PostgreSQL calls a transaction that it ended for another one's sake: serialisation failure, deadlock."""
+_NUM_TRIES = 5
+_CONNECTING = {
+    "application_name": "tracemend",
+    "connect_timeout": 10,
+    # A server that vanished is noticed in half a minute, whatever the system's defaults are.
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+"""What libpq is told where the URL is silent."""
 
 
 class Database:
     """Transactions on the database at `url`, off the event loop. Opening migrates it or says why it cannot be used."""
 
     def __init__(self, url: str) -> None:
-        target = _target(url)
-        self._shown = target.render_as_string(hide_password=True)
-        self._is_sqlite = target.get_backend_name() == "sqlite"
-        threads = 1 if self._is_sqlite else _SERVER_THREADS
+        self.target = target_of(url)
+        self.shown = self.target.render_as_string(hide_password=True)
+        self.is_sqlite = self.target.get_backend_name() == "sqlite"
+        self._threads = ThreadPoolExecutor(1 if self.is_sqlite else _NUM_CONNECTIONS, thread_name_prefix="ledger")
         self._is_closed = False
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="ledger")
         try:
-            self._engine = self._threads.submit(self._open, target).result()
+            self._engine = self._threads.submit(self._open).result()
         except BaseException:
             self._threads.shutdown()
             raise
@@ -52,6 +66,10 @@ class Database:
     async def write(self, work: Work[T]) -> T:
         """Run `work` in a transaction that is durable when this returns; `Retry` if the database is busy or full."""
         return await self._run(work, writes=True)
+
+    def connect_options(self) -> dict[str, Any]:
+        """What the driver is called with, for a connection that is nobody else's."""
+        return dict(self._engine.dialect.create_connect_args(self._engine.url)[1])
 
     async def aclose(self) -> None:
         """Close the connections, after what has been asked for is done; again is no error."""
@@ -65,67 +83,43 @@ class Database:
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._transact, work, writes)
 
     def _transact(self, work: Work[T], writes: bool) -> T:
-        try:
-            with self._engine.connect().execution_options(tracemend_writes=writes) as connection, connection.begin():
-                return work(connection)
-        except exc.OperationalError as error:
-            if error.connection_invalidated or not self._is_sqlite or any(p in str(error.orig) for p in _PASSING):
-                raise Retry(
-                    f"the ledger at {self._shown} is out of reach: {error.orig}", after_s=_RETRY_AFTER_S
-                ) from error
-            raise
+        num_tries = 1
+        while True:
+            try:
+                return self._transact_once(work, writes)
+            except exc.DBAPIError as error:
+                if getattr(error.orig, "sqlstate", None) in _GIVEN_UP and num_tries < _NUM_TRIES:
+                    num_tries += 1
+                elif self._may_pass(error):
+                    reason = f"the ledger at {self.shown} is out of reach: {error.orig}"
+                    raise Retry(reason, after_s=_RETRY_AFTER_S) from error
+                else:
+                    raise
 
-    def _open(self, target: URL) -> Engine:
+    def _transact_once(self, work: Work[T], writes: bool) -> T:
+        with self._engine.connect().execution_options(tracemend_writes=writes) as connection, connection.begin():
+            return work(connection)
+
+    def _may_pass(self, error: exc.DBAPIError) -> bool:
+        """Whether the same transaction may succeed later."""
+        if not self.is_sqlite:
+            return error.connection_invalidated or isinstance(error, exc.OperationalError)
+        return isinstance(error, exc.OperationalError) and any(said in str(error.orig) for said in _PASSING)
+
+    def _open(self) -> Engine:
         try:
-            if self._is_sqlite:
-                Path(target.database or "").parent.mkdir(parents=True, exist_ok=True)
-            engine = (
-                _sqlite_engine(target)
-                if self._is_sqlite
-                else create_engine(target, hide_parameters=True, pool_pre_ping=True)
-            )
+            if self.is_sqlite:
+                Path(self.target.database or "").parent.mkdir(parents=True, exist_ok=True)
+            engine = _sqlite_engine(self.target) if self.is_sqlite else _server_engine(self.target)
             with engine.connect().execution_options(tracemend_writes=True) as connection, connection.begin():
-                bring_up_to_date(connection, self._shown)
+                bring_up_to_date(connection, self.shown)
         except (exc.DBAPIError, exc.NoSuchModuleError, OSError) as error:
             reason = error.orig if isinstance(error, exc.DBAPIError) else error
-            raise SetupError(f"cannot open the ledger at {self._shown}: {reason}") from error
+            raise SetupError(f"cannot open the ledger at {self.shown}: {reason}") from error
         return engine
 
 
-def bring_up_to_date(
-    connection: Connection,
-    name: str,
-    *,
-    version: int = sql_tables.VERSION,
-    migrations: Mapping[int, Callable[[Connection], None]] = sql_tables.MIGRATIONS,
-) -> None:
-    """Create the tables of `version`, or migrate to them step by step; `SetupError` where that cannot be done."""
-    schema = sql_tables.SCHEMA
-    tables = inspect(connection).get_table_names()
-    if not tables:
-        sql_tables.METADATA.create_all(connection)
-        connection.execute(insert(schema).values(version=version))
-        return
-    # Locked: of several that open an old ledger at the same moment, one migrates it and the others find it migrated.
-    found = connection.scalar(select(schema.c.version).with_for_update()) if schema.name in tables else None
-    if found is None:
-        raise SetupError(f"{name} is a database of something else; name a file or database of its own for the ledger")
-    if found > version:
-        raise SetupError(
-            f"the ledger at {name} has schema {found}, written by a newer tracemend; this one knows up to {version}. "
-            "Upgrade tracemend, or start in another folder"
-        )
-    for step in range(found, version):
-        if step not in migrations:
-            raise SetupError(
-                f"the ledger at {name} has schema {found}, which this tracemend cannot migrate. Finish the run with "
-                "the release that began it, or start in another folder"
-            )
-        migrations[step](connection)
-        connection.execute(update(schema).values(version=step + 1))
-
-
-def _target(url: str) -> URL:
+def target_of(url: str) -> URL:
     """`sqlite:PATH` or `postgresql://…` as SQLAlchemy names it."""
     scheme, _, rest = url.partition(":")
     if scheme == "sqlite" and rest:
@@ -134,6 +128,16 @@ def _target(url: str) -> URL:
         return make_url(f"postgresql+psycopg:{rest}")
     raise SetupError(
         f"{scheme or 'nothing'!r} is no ledger: write sqlite:/path/ledger.db or postgresql://host/database"
+    )
+
+
+def _server_engine(target: URL) -> Engine:
+    return create_engine(
+        target.update_query_dict({name: str(value) for name, value in _CONNECTING.items() if name not in target.query}),
+        hide_parameters=True,
+        pool_pre_ping=True,
+        pool_size=_NUM_CONNECTIONS,
+        max_overflow=0,
     )
 
 

@@ -19,11 +19,12 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, delete, select, t
 
 from tracemend.adapters import sql_rows, sql_units
 from tracemend.adapters.sql_engine import Database
+from tracemend.adapters.sql_server_tables import CHUNKS, JOBS
 from tracemend.adapters.sql_tables import ATTEMPTS, COSTS, OUTCOMES, PHASES, PROMPTS, REFUSED, RUNS, WORK
 from tracemend.kit.ports import Address, AdmittedPrompt, ConcludedUnit, Cost, RefusedRow
+from tracemend.kit.run_states import RunState
 from tracemend.records import Outcome, Unit
 
-_FIRST_STATE = "receiving"
 _FRAMES = (PROMPTS, REFUSED, OUTCOMES, WORK)
 """Tables whose addresses are those of frames, which hold records."""
 _PAGE = 1000
@@ -44,12 +45,14 @@ class SqlLedger:
     # runs -----------------------------------------------------------------------------------------
 
     async def open_run(self, run: str, *, plan: str) -> str:
-        values = {"run": run, "plan": plan, "state": _FIRST_STATE, "opened_at_s": self._clock()}
+        now_s = self._clock()
+        values = {"run": run, "plan": plan, "state": RunState.RECEIVING, "opened_at_s": now_s, "updated_at_s": now_s}
 
         def work(connection: Connection) -> str:
-            statement = sql_rows.upsert(connection, RUNS).values(values)
-            statement = statement.on_conflict_do_update(index_elements=["run"], set_={"plan": plan})
-            return str(connection.scalar(statement.returning(RUNS.c.state)))
+            connection.execute(sql_rows.upsert(connection, RUNS).values(values).on_conflict_do_nothing())
+            is_new = (RUNS.c.run == run) & (RUNS.c.plan != plan)
+            connection.execute(update(RUNS).where(is_new).values(plan=plan, **sql_rows.changed(RUNS, now_s)))
+            return str(connection.scalar(select(RUNS.c.state).where(RUNS.c.run == run)))
 
         return await self._database.write(work)
 
@@ -61,8 +64,9 @@ class SqlLedger:
         return await self._database.read(lambda c: c.scalar(select(RUNS.c.plan).where(RUNS.c.run == run)))
 
     async def set_state(self, run: str, state: str) -> None:
-        """`ValueError` if the run was never opened."""
-        statement = update(RUNS).where(RUNS.c.run == run).values(state=state)
+        """`ValueError` if the run was never opened. Whoever calls this owns the run: any state may follow any."""
+        now_s = self._clock()
+        statement = update(RUNS).where(RUNS.c.run == run).values(state=state, **sql_rows.changed(RUNS, now_s))
         if not await self._database.write(lambda c: c.execute(statement).rowcount):
             raise ValueError(f"run {run} was never opened")
 
@@ -75,6 +79,7 @@ class SqlLedger:
         self, run: str, *, prompts: Sequence[AdmittedPrompt], refused: Sequence[RefusedRow], units: Sequence[Unit]
     ) -> None:
         """`ValueError` if the run was never opened, or a unit names a prompt that is not admitted."""
+        now_s = self._clock()
 
         def work(connection: Connection) -> None:
             known = connection.execute(select(RUNS.c.num_admitted).where(RUNS.c.run == run).with_for_update()).first()
@@ -82,6 +87,7 @@ class SqlLedger:
                 raise ValueError(f"run {run} was never opened")
             if known.num_admitted is None:
                 sql_units.seal(connection, run, prompts=prompts, refused=refused, units=units)
+                connection.execute(update(RUNS).where(RUNS.c.run == run).values(**sql_rows.changed(RUNS, now_s)))
 
         await self._database.write(work)
 
@@ -189,6 +195,10 @@ class SqlLedger:
     ) -> set[str]:
         return await self._database.read(lambda c: sql_units.open_prompts(c, run, arms=arms, among=among))
 
+    async def open_units(self, run: str, *, limit: int = _PAGE) -> list[tuple[Unit, int]]:
+        """In order of arm, row, sample and variant."""
+        return await self._database.read(lambda c: sql_units.open_units(c, run, limit))
+
     async def outcome_counts(self, run: str) -> dict[tuple[str, str, str], int]:
         tallies = await self._database.read(lambda c: sql_units.tallies(c, run))
         return {(arm, state, reason): num_units for (arm, state, reason), num_units in tallies.items() if state}
@@ -224,7 +234,7 @@ class SqlLedger:
     # upkeep ---------------------------------------------------------------------------------------
 
     async def referenced(self) -> set[str]:
-        columns = [*(table.c.pack for table in (*_FRAMES, PHASES)), RUNS.c.plan]
+        columns = [*(table.c.pack for table in (*_FRAMES, PHASES, CHUNKS, JOBS)), RUNS.c.plan, JOBS.c.plan]
 
         def work(connection: Connection) -> set[str]:
             return {blob for column in columns for blob in connection.scalars(select(column).distinct())} - {None}
@@ -239,13 +249,21 @@ class SqlLedger:
                     yield sql_rows.address_of(row)
 
     async def about(self, prompt: str) -> AsyncIterator[Address]:
-        its_rows = (PROMPTS.c.run == OUTCOMES.c.run) & (PROMPTS.c.row == OUTCOMES.c.row)
-        statements = {
-            PROMPTS: select(PROMPTS).where(PROMPTS.c.prompt == prompt),
-            OUTCOMES: select(OUTCOMES).join(PROMPTS, its_rows).where(PROMPTS.c.prompt == prompt),
-            WORK: select(WORK).where(WORK.c.subject.in_([prompt, ""])),
-        }
-        for table, statement in statements.items():
+        admitted = select(PROMPTS).where(PROMPTS.c.prompt == prompt)
+        rows = [(each.run, each.row) async for each in self._pages(admitted, *PROMPTS.primary_key.columns)]
+        # By way of run and arm, with which the keys of outcomes begin.
+        its_units = [(run, arm, row) for run, row in rows for arm in sorted(await self.unit_counts(run))]
+        place = (OUTCOMES.c.run, OUTCOMES.c.arm, OUTCOMES.c.row)
+        ended = (
+            select(OUTCOMES).where(*(column == value for column, value in zip(place, unit, strict=True)))
+            for unit in its_units
+        )
+        statements = [
+            (PROMPTS, admitted),
+            *((OUTCOMES, statement) for statement in ended),
+            *((WORK, select(WORK).where(WORK.c.subject == subject)) for subject in (prompt, "")),
+        ]
+        for table, statement in statements:
             async for row in self._pages(statement, *table.primary_key.columns):
                 yield sql_rows.address_of(row)
 

@@ -1,6 +1,6 @@
 """Between the ledger's records and its rows, and the inserts of which the first writer wins.
 
-Used by `sql_ledger` and `sql_units` alone.
+Used by the other `sql_` modules alone.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Row, Table, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, Table, Update, bindparam, column, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql.selectable import TableValuedAlias
 
 from tracemend.adapters.sql_tables import ATTEMPTS, COSTS, WORK
 from tracemend.kit.ports import Address, Cost
@@ -38,6 +39,16 @@ def address_of(row: Row[Any]) -> Address:
     return Address(pack=row.pack, offset=row.pack_offset, length=row.pack_length, digest=row.digest)
 
 
+def changed(table: Table, now_s: float) -> Values:
+    """What every change of a row of `table` sets besides: its revision and time."""
+    return {"revision": table.c.revision + 1, "updated_at_s": now_s}
+
+
+def storable(text: str) -> str:
+    """`text` of a user as any database takes it: lone surrogates and NUL become replacement characters."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+
+
 def upsert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
     """An insert that can say what happens on conflict; both dialects spell it alike."""
     return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
@@ -46,15 +57,57 @@ def upsert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.I
 def insert_all(connection: Connection, table: Table, rows: Iterable[Values]) -> None:
     """Insert `rows` without ever holding all of them."""
     for chunk in chunks(rows):
-        connection.execute(insert(table), chunk)
+        if connection.dialect.name == "sqlite":
+            connection.execute(insert(table), chunk)
+        else:
+            connection.execute(_insert_given(table, chunk))
 
 
 def insert_new(connection: Connection, table: Table, rows: Sequence[Values], *, returning: Sequence[str]) -> list[Any]:
     """Insert the `rows` that nobody has inserted before; their `returning` columns."""
     if not rows:
         return []
-    statement = upsert(connection, table).on_conflict_do_nothing().returning(*(table.c[name] for name in returning))
-    return [tuple(row) for row in connection.execute(statement, rows)]
+    columns = [table.c[name] for name in returning]
+    if connection.dialect.name == "sqlite":
+        statement = sqlite.insert(table).on_conflict_do_nothing().returning(*columns)
+        return [tuple(row) for row in connection.execute(statement, rows)]
+    won = connection.execute(_insert_given(table, rows).on_conflict_do_nothing().returning(*columns))
+    return [tuple(row) for row in won]
+
+
+def _insert_given(table: Table, rows: Sequence[Values]) -> postgresql.Insert:
+    given = _given(table, rows)
+    return postgresql.insert(table).from_select([str(each.key) for each in given.c], select(given))
+
+
+def _given(table: Table, rows: Sequence[Values]) -> TableValuedAlias:
+    """`rows` as a table of PostgreSQL: one array per column instead of a parameter per value, which costs it dearly."""
+    names = list(rows[0])
+    arrays = [bindparam(name, [row[name] for row in rows], postgresql.ARRAY(table.c[name].type)) for name in names]
+    source = func.unnest(*arrays).table_valued(*(column(name, table.c[name].type) for name in names))
+    return source.render_derived(name="given")
+
+
+def update_all(connection: Connection, table: Table, rows: Sequence[Values], *, key: Sequence[str]) -> None:
+    """Give each row of `table` that one of `rows` names by `key` the other values of that one."""
+    if not rows:
+        return
+    if connection.dialect.name == "sqlite":
+        its: dict[str, Any] = {name: bindparam(f"its_{name}") for name in rows[0]}
+        connection.execute(
+            _assignment(table, its, key), [{f"its_{name}": value for name, value in row.items()} for row in rows]
+        )
+    else:
+        given = _given(table, rows)
+        connection.execute(_assignment(table, {name: given.c[name] for name in rows[0]}, key))
+
+
+def _assignment(table: Table, given: Mapping[str, Any], key: Sequence[str]) -> Update:
+    return (
+        update(table)
+        .where(*(table.c[name] == given[name] for name in key))
+        .values({name: value for name, value in given.items() if name not in key})
+    )
 
 
 def results(connection: Connection, keys: Iterable[str]) -> dict[str, Address]:
@@ -72,14 +125,16 @@ def begin(connection: Connection, keys: Iterable[str], *, worker: str, now_s: fl
     rows = [{"key": key, **fresh} for key in sorted(set(keys))]
     if not rows:
         return {}
-    statement = upsert(connection, ATTEMPTS)
+    on_sqlite = connection.dialect.name == "sqlite"
+    statement = sqlite.insert(ATTEMPTS) if on_sqlite else _insert_given(ATTEMPTS, rows)
     again = {
         "num_unfinished": ATTEMPTS.c.num_unfinished + 1,
         "worker": statement.excluded.worker,
         "begun_at_s": statement.excluded.begun_at_s,
     }
     statement = statement.on_conflict_do_update(index_elements=["key"], set_=again)
-    counted = connection.execute(statement.returning(ATTEMPTS.c.key, ATTEMPTS.c.num_unfinished), rows)
+    counting = statement.returning(ATTEMPTS.c.key, ATTEMPTS.c.num_unfinished)
+    counted = connection.execute(counting, rows) if on_sqlite else connection.execute(counting)
     return {row.key: row.num_unfinished - 1 for row in counted}
 
 

@@ -1,18 +1,14 @@
-"""The ledger's tables, and how an older ledger is brought up to date.
+"""The ledger's tables. Those that only services have are in `sql_server_tables`, over the same `METADATA`.
 
-Read by `sql_ledger` and `sql_engine` alone. The statements over these tables are the same for SQLite and PostgreSQL.
-A change here needs a step in `MIGRATIONS` and the next `VERSION`; a step is written against the schema as it was, in
-SQL of its own, because `METADATA` moves on.
+Read by the `sql_` modules alone. The statements over these tables are the same for SQLite and PostgreSQL. Databases are
+made by the revisions in `migrations`, not from here: a change here needs a revision that does the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
 from sqlalchemy import (
     BigInteger,
     Column,
-    Connection,
     Float,
     ForeignKeyConstraint,
     Index,
@@ -25,30 +21,19 @@ from sqlalchemy import (
     text,
 )
 
-
-def _count_cached_tokens(connection: Connection) -> None:
-    connection.execute(text("ALTER TABLE costs ADD COLUMN num_cached_tokens BIGINT NOT NULL DEFAULT 0"))
-
-
-def _note_what_work_is_about(connection: Connection) -> None:
-    connection.execute(text("ALTER TABLE work ADD COLUMN subject VARCHAR NOT NULL DEFAULT ''"))
-    connection.execute(text("CREATE INDEX work_by_subject ON work (subject)"))
-
-
-VERSION = 3
-MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {1: _count_cached_tokens, 2: _note_what_work_is_about}
-"""From a version to the step that makes the next one of it."""
-
 METADATA = MetaData()
 
 
-def _address(*, nullable: bool = False) -> list[Column[object]]:
+def address_columns(*, nullable: bool = False) -> list[Column[object]]:
     """Where a record lies in the store: the fields of `kit.ports.Address`."""
     kinds = {"pack": String, "pack_offset": BigInteger, "pack_length": BigInteger, "digest": String}
     return [Column(name, kind(), nullable=nullable) for name, kind in kinds.items()]
 
 
 SCHEMA = Table("schema_version", METADATA, Column("version", Integer, primary_key=True, autoincrement=False))
+"""What releases before Alembic counted in; see `migrations`."""
+
+_SAID_OF_RUNS = ("name", "target", "submitted_by", "reason")
 
 RUNS = Table(
     "runs",
@@ -59,6 +44,14 @@ RUNS = Table(
     Column("num_admitted", Integer),  # both are null until the intake is sealed
     Column("num_refused", Integer),
     Column("opened_at_s", Float, nullable=False),
+    # The rest is for runs that a service looks after; `revision` counts the changes of the row.
+    *(Column(name, String, nullable=False, server_default=text("''")) for name in _SAID_OF_RUNS),
+    Column("labels", String, nullable=False, server_default=text("'{}'")),
+    Column("num_rows", BigInteger, nullable=False, server_default=text("0")),
+    Column("revision", BigInteger, nullable=False, server_default=text("1")),
+    Column("updated_at_s", Float, nullable=False, server_default=text("0")),
+    Index("runs_by_age", "opened_at_s", "run"),
+    Index("runs_by_state", "state", "opened_at_s", "run"),
 )
 
 PROMPTS = Table(
@@ -67,7 +60,7 @@ PROMPTS = Table(
     Column("run", String),
     Column("row", Integer),
     Column("prompt", String, nullable=False),
-    *_address(),
+    *address_columns(),
     PrimaryKeyConstraint("run", "row"),
     UniqueConstraint("prompt", "run"),
     ForeignKeyConstraint(["run"], ["runs.run"]),
@@ -82,7 +75,7 @@ REFUSED = Table(
     Column("reason", String, nullable=False),
     Column("detail", String, nullable=False),
     Column("source", String, nullable=False),
-    *_address(nullable=True),
+    *address_columns(nullable=True),
     PrimaryKeyConstraint("run", "row"),
     ForeignKeyConstraint(["run"], ["runs.run"]),
     sqlite_with_rowid=False,
@@ -106,6 +99,9 @@ UNITS = Table(
     Column("reason", String, nullable=False),
     PrimaryKeyConstraint(*UNIT),
     ForeignKeyConstraint(["run", "row"], ["prompts.run", "prompts.row"]),
+    # What is open, and what is open again: indexes that empty as the run goes on.
+    Index("units_open", *UNIT, sqlite_where=text("epoch < 0"), postgresql_where=text("epoch < 0")),
+    Index("units_open_again", *UNIT, sqlite_where=text("epoch < -1"), postgresql_where=text("epoch < -1")),
     sqlite_with_rowid=False,
 )
 
@@ -120,7 +116,7 @@ OUTCOMES = Table(
     Column("epoch", Integer),
     Column("state", String, nullable=False),
     Column("reason", String, nullable=False),
-    *_address(),
+    *address_columns(),
     PrimaryKeyConstraint(*UNIT, "epoch"),
     ForeignKeyConstraint(UNIT, [f"units.{name}" for name in UNIT]),
     sqlite_with_rowid=False,
@@ -144,10 +140,10 @@ WORK = Table(
     METADATA,
     Column("key", String, primary_key=True),
     Column("run", String, nullable=False),  # the run that paid for it; others share it
-    *_address(),
+    *address_columns(),
     # The prompt that it is about; empty where that was not noted.
     Column("subject", String, nullable=False, server_default=text("''")),
-    Index("work_by_subject", "subject"),
+    Index("work_by_subject", "subject", "key"),
     sqlite_with_rowid=False,
 )
 
@@ -168,7 +164,7 @@ PHASES = Table(
     Column("run", String, nullable=False),
     Column("key", String, nullable=False),
     Column("name", String, nullable=False),
-    *_address(),
+    *address_columns(),
     Column("ended_at_s", Float, nullable=False),
     UniqueConstraint("run", "key"),
 )

@@ -6,13 +6,39 @@ Used by `sql_ledger` alone, inside its transactions. Of all outcomes of a unit t
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, Row, Select, and_, bindparam, literal_column, select, update
+from sqlalchemy import (
+    Connection,
+    Integer,
+    Row,
+    Select,
+    and_,
+    bindparam,
+    column,
+    func,
+    literal_column,
+    select,
+    text,
+    true,
+    update,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
 
-from tracemend.adapters.sql_rows import Values, address_of, address_values, chunks, insert_all, insert_new, upsert
+from tracemend.adapters.sql_rows import (
+    Values,
+    address_of,
+    address_values,
+    chunks,
+    insert_all,
+    insert_new,
+    storable,
+    update_all,
+    upsert,
+)
 from tracemend.adapters.sql_tables import OUTCOMES, PROMPTS, REFUSED, RUNS, TALLIES, UNIT, UNITS
 from tracemend.kit.ports import Address, AdmittedPrompt, ConcludedUnit, RefusedRow
 from tracemend.records import Outcome, Unit
@@ -23,11 +49,6 @@ Name: TypeAlias = tuple[Any, ...]
 _ORDER = tuple(UNITS.c[name] for name in UNIT)
 _OPEN: Values = {"epoch": -1, "state": "", "reason": ""}
 _NOWHERE = dict.fromkeys(("pack", "pack_offset", "pack_length", "digest"))
-_CONCLUDE = (
-    update(UNITS)
-    .where(*(UNITS.c[name] == bindparam(f"its_{name}") for name in UNIT))
-    .values({name: bindparam(f"its_{name}") for name in _OPEN})
-)
 
 
 def seal(
@@ -45,7 +66,7 @@ def seal(
         raise ValueError(f"a unit is planned for prompt {stray}, which is not admitted")
     admitted = ({"run": run, "row": p.row, "prompt": p.prompt, **address_values(p.address)} for p in prompts)
     kept_out = (
-        {"run": run, "row": r.row, "reason": r.reason, "detail": _storable(r.detail), "source": _storable(r.source)}
+        {"run": run, "row": r.row, "reason": r.reason, "detail": storable(r.detail), "source": storable(r.source)}
         | (address_values(r.address) if r.address else _NOWHERE)
         for r in refused
     )
@@ -55,6 +76,8 @@ def seal(
     _tally(connection, run, Counter((unit.arm, "", "") for unit in units))
     sealed = {"num_admitted": len(prompts), "num_refused": len(refused)}
     connection.execute(update(RUNS).where(RUNS.c.run == run).values(**sealed))
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("ANALYZE prompts, units"))  # or the first minute is planned for empty tables
 
 
 def conclude(connection: Connection, run: str, outcomes: Sequence[tuple[Outcome, Address]], epoch: int) -> None:
@@ -83,8 +106,7 @@ def _let_count(connection: Connection, run: str, moves: Sequence[tuple[Row[Any],
         changes[after["arm"], before.state, before.reason] -= 1
         changes[after["arm"], after["state"], after["reason"]] += 1
     if moves:
-        named = [{f"its_{name}": after[name] for name in (*UNIT, *_OPEN)} for _, after in moves]
-        connection.execute(_CONCLUDE, named)
+        update_all(connection, UNITS, [{name: after[name] for name in (*UNIT, *_OPEN)} for _, after in moves], key=UNIT)
         _tally(connection, run, changes)
 
 
@@ -135,11 +157,22 @@ def _standing(connection: Connection, run: str, units: Mapping[Name, Values]) ->
     """What counts now of `units`, with all units of the same arms and rows; locked where the database locks rows."""
     arms, rows = {unit["arm"] for unit in units.values()}, {unit["row"] for unit in units.values()}
     found: dict[Name, Row[Any]] = {}
-    for chunk in chunks(sorted(rows)):
-        statement = select(UNITS).where(UNITS.c.run == run, UNITS.c.arm.in_(sorted(arms)), UNITS.c.row.in_(chunk))
-        for row in connection.execute(statement.order_by(*_ORDER).with_for_update()):
+    for arm, chunk in itertools.product(sorted(arms), chunks(sorted(rows))):
+        for row in connection.execute(_locked(connection, run, arm, chunk)):
             found[_name(row._asdict())] = row
     return found
+
+
+def _locked(connection: Connection, run: str, arm: str, rows: Sequence[int]) -> Select[Any]:
+    """The units of an arm on `rows`, which are sorted; locked in order where the database locks rows."""
+    ours = select(UNITS).where(UNITS.c.run == run, UNITS.c.arm == arm).order_by(*_ORDER).with_for_update()
+    if connection.dialect.name == "sqlite":
+        return ours.where(UNITS.c.row.in_(rows))
+    # Row by row, whatever the planner knows: asked for a list, it may read all units of the arm to have them in order.
+    given = func.unnest(bindparam("rows", rows, ARRAY(Integer))).table_valued(column("row", Integer))
+    given = given.render_derived(name="given")
+    its = ours.where(UNITS.c.row == given.c.row).lateral("its")
+    return select(its).select_from(given.join(its, true()))
 
 
 def _tally(connection: Connection, run: str, changes: Mapping[Name, int]) -> None:
@@ -180,6 +213,17 @@ def open_prompts(
     return found
 
 
+def open_units(connection: Connection, run: str, limit: int) -> list[tuple[Unit, int]]:
+    """The first `limit` open units and the epoch that each is open in."""
+    its_prompt = (PROMPTS.c.run == UNITS.c.run) & (PROMPTS.c.row == UNITS.c.row)
+    statement = select(UNITS, PROMPTS.c.prompt).join(PROMPTS, its_prompt)
+    statement = statement.where(UNITS.c.run == run, UNITS.c.epoch < 0).order_by(*_ORDER).limit(limit)
+    return [
+        (Unit(arm=row.arm, prompt=row.prompt, sample=row.sample, variant=row.variant), _open_in(row.epoch))
+        for row in connection.execute(statement)
+    ]
+
+
 def concluded(run: str, arm: str, prompt: str | None = None) -> Select[Any]:
     """The outcome that counts of every concluded unit of an arm, or of one prompt's, with its prompt."""
     counts = and_(*(UNITS.c[name] == OUTCOMES.c[name] for name in (*UNIT, "epoch")))
@@ -201,11 +245,6 @@ def _prompts(run: str, prompts: Sequence[str]) -> Select[Any]:
     # read all prompts of the run instead of looking up the few that are named.
     its_run = PROMPTS.c.run + literal_column("''")
     return select(PROMPTS.c.prompt, PROMPTS.c.row).where(PROMPTS.c.prompt.in_(prompts), its_run == run)
-
-
-def _storable(text: str) -> str:
-    """`text` from a user's file as any database takes it: lone surrogates and NUL become replacement characters."""
-    return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
 
 
 def _rows_of(connection: Connection, run: str, prompts: set[str]) -> dict[str, int]:
