@@ -12,7 +12,10 @@ UV_VERSION := 0.9
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help install demo test fidelity check format lock protos bench smoke-gpu clean
+# With docker's or podman's compose; otherwise servers come by the environment (CONTRIBUTING.md).
+COMPOSE ?= $(shell for engine in docker podman; do $$engine compose version >/dev/null 2>&1 && echo "$$engine compose --file docker/compose.yaml" && break; done)
+
+.PHONY: help install demo test test-servers servers-up servers-down fidelity check format lock protos bench smoke-gpu clean
 
 help:  ## Show the targets
 	@awk 'BEGIN {FS = ":.*##"} /^[a-z-]+:.*##/ {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +38,23 @@ demo: $(VENV)/.synced  ## Run the whole loop on the proving ground (OUT=DIR choo
 
 test: $(VENV)/.synced  ## Run the tests (JOBS=2 at a time)
 	$(BIN)/pytest -n $(JOBS) --dist loadfile
+
+# Servers that the environment names go before those of compose.
+test-servers: $(VENV)/.synced  ## Run the tests that need real servers, and fail where one is missing
+	@if [ -z "$$KAFKA_BOOTSTRAP_SERVERS$$S3_ENDPOINT$$POSTGRES_DSN" ] && [ -n "$(COMPOSE)" ]; then \
+		set -a; . docker/servers.env; set +a; fi; \
+	TRACEMEND_REQUIRE="$${TRACEMEND_REQUIRE:+$$TRACEMEND_REQUIRE,}servers" $(BIN)/pytest -n $(JOBS) --dist loadfile -m servers
+
+servers-up:  ## Start Kafka, MinIO and PostgreSQL on loopback, and wait until they answer
+	@test -n "$(COMPOSE)" || { \
+		echo "Neither docker nor podman has a compose that runs here. Start servers in another way and set:"; \
+		sed -n 's/^\([A-Z0-9_]*\)=/  \1=   for example /p' docker/servers.env; exit 2; }
+	$(COMPOSE) up --detach --build --wait
+	@echo "They are up. For your shell: set -a; . docker/servers.env; set +a"
+
+servers-down:  ## Stop them and remove their data
+	@test -n "$(COMPOSE)" || { echo "No compose runs here, so make servers-up started none."; exit 2; }
+	$(COMPOSE) down --volumes
 
 fidelity: $(VENV)/.synced  ## Run the papers' claims over five base seeds and write their pages
 	$(BIN)/python -m benchmarks.fidelity --seeds 5 --prompts 100

@@ -5,24 +5,39 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
+from tests.contract.s3_buckets import new_bucket
 
 from tracemend.adapters.folder_store import FolderStore
+from tracemend.adapters.s3_store import S3Store
 from tracemend.kit.errors import CorruptBlob
 from tracemend.kit.ports import Store
 
-OPEN: dict[str, Callable[[Path], Any]] = {"file": FolderStore}
 ABSENT = "0" * 64
 
 
-@pytest.fixture(params=OPEN)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    opened: Store = OPEN[request.param](tmp_path / "store")
-    return opened
+@asynccontextmanager
+async def in_a_folder(path: Path) -> AsyncIterator[Store]:
+    yield FolderStore(path / "store")
+
+
+@asynccontextmanager
+async def in_a_bucket(_: Path) -> AsyncIterator[Store]:
+    async with new_bucket() as bucket:
+        yield S3Store(bucket)
+
+
+OPEN: dict[str, Callable[[Path], AbstractAsyncContextManager[Store]]] = {"file": in_a_folder, "s3": in_a_bucket}
+
+
+@pytest.fixture(params=["file", pytest.param("s3", marks=pytest.mark.servers)])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    async with OPEN[request.param](tmp_path) as opened:
+        yield opened
 
 
 @pytest.mark.parametrize("size", [0, 1, 65_536, 3_000_000])

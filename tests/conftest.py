@@ -1,0 +1,35 @@
+"""Marks as `servers` the tests of every module that asks `needs_server`, itself or through a helper that it imports.
+
+A module that marks some of its tests itself (parametrised over servers and what needs none) is left to that.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+from typing import cast
+
+import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    functions = (item for item in items if isinstance(item, pytest.Function))
+    for module, tests in itertools.groupby(functions, key=lambda test: cast(ModuleType, test.module)):
+        found = list(tests)
+        if asks(module) and not any(test.get_closest_marker("servers") for test in found):
+            for test in found:
+                test.add_marker(pytest.mark.servers)
+
+
+def asks(module: ModuleType) -> bool:
+    """Whether a test module, or a test helper whose functions it names, may ask for a server."""
+    return any("needs_server" in vars(each) for each in (module, *helpers_of(module)))
+
+
+def helpers_of(module: ModuleType) -> Iterator[ModuleType]:
+    for value in vars(module).values():
+        origin = sys.modules.get(getattr(value, "__module__", None) or "")
+        if origin is not None and origin.__name__.startswith("tests.") and origin.__name__ != "tests.needs":
+            yield origin
