@@ -6,7 +6,8 @@ Code and chart read the same list. `<target>` topics exist once per served targe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any
 
@@ -56,3 +57,27 @@ def for_target(topic: Topic, target: str) -> str:
     """The name of a per-target topic: `tracemend.generations.<target>.v1`."""
     stem, version = topic.name.rsplit(".", 1)
     return f"{stem}.{target}.{version}"
+
+
+RETRY_TIERS_S = (1, 30, 300)
+"""Delays of the topics that hold what was put back; each message is delivered when it is due, not when its tier is."""
+DEAD_LETTERS = ".dlq"
+"""Suffix of the topic that keeps what was given up."""
+
+
+def retry_name(topic: str, tier_s: int) -> str:
+    """The name of a delay topic: `<topic>.retry.<tier>`."""
+    return f"{topic}.retry.{tier_s}s"
+
+
+def of_targets(targets: Sequence[str], topics: Sequence[Topic] = ALL) -> tuple[Topic, ...]:
+    """The topics that exist where `targets` are served: per-target ones once for each, the others as they are."""
+    return tuple(
+        one
+        for topic in topics
+        for one in (
+            [replace(topic, name=for_target(topic, target)) for target in targets]
+            if topic in (GENERATIONS, CONTINUATIONS)
+            else [topic]
+        )
+    )

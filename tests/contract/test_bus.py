@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 
 import pytest
+from tests.kafka_topics_for_tests import kafka_namespace
 
 from tracemend import topics
+from tracemend.adapters.kafka_bus import KafkaBus
 from tracemend.adapters.memory_bus import MemoryBus
 from tracemend.kit.errors import Reject, Retry
 from tracemend.kit.ports import Bus, Context, Delivery, Message, Subscription
@@ -16,15 +19,33 @@ from tracemend.records import Category, Checkpoint, GenerationRequest, Prompt, S
 from tracemend.redaction import Text
 from tracemend.wire import WireCodec
 
-OPEN: dict[str, Callable[[], Any]] = {"memory": lambda: MemoryBus(WireCodec())}
+
+@asynccontextmanager
+async def memory_bus() -> AsyncIterator[Bus]:
+    yield MemoryBus(WireCodec())
+
+
+@asynccontextmanager
+async def kafka_bus() -> AsyncIterator[Bus]:
+    async with kafka_namespace() as settings:
+        yield KafkaBus(settings, WireCodec())
+
+
+OPEN: dict[str, Callable[[], AbstractAsyncContextManager[Bus]]] = {"memory": memory_bus, "kafka": kafka_bus}
 CONTEXT = Context(run="run", plan="plan", epoch=2, unit=Unit(arm="a", prompt="p"), siblings=("x", "y"))
 
 
 @pytest.fixture(params=OPEN)
 async def bus(request: pytest.FixtureRequest) -> AsyncIterator[Bus]:
-    opened = OPEN[request.param]()
-    yield opened
-    await opened.aclose()
+    async with OPEN[request.param]() as opened:
+        yield opened
+        await opened.aclose()
+
+
+async def until_it_is_there(bus: Bus) -> None:
+    """What was published lies in the buffers of its subscriptions: with a real broker that takes a moment."""
+    if not isinstance(bus, MemoryBus):
+        await asyncio.sleep(1.0)
 
 
 def message(name: str, *, topic: topics.Topic = topics.GENERATIONS, text: str = "") -> Message:
@@ -43,6 +64,23 @@ async def take_all(subscription: Subscription, number: int) -> list[str]:
     for delivery in taken:
         await delivery.ack()
     return [delivery.message.record.id for delivery in taken]
+
+
+async def take_until_drained(bus: Bus, subscription: Subscription) -> list[str]:
+    """The ids of everything that still comes, acknowledged: a message may come again until its acknowledgement is
+    durable, and one that was acknowledged out of order or late may come once more."""
+    taken: list[str] = []
+
+    async def work() -> None:
+        async for delivery in subscription:
+            taken.append(delivery.message.record.id)
+            await delivery.ack()
+
+    working = asyncio.create_task(work())
+    await asyncio.wait_for(bus.drained(), 20)
+    working.cancel()
+    await asyncio.wait([working])
+    return taken
 
 
 async def stays_silent(subscription: Subscription) -> bool:
@@ -106,6 +144,7 @@ async def test_a_subscription_gets_its_own_topics_only(bus: Bus) -> None:
 async def test_the_first_topic_of_a_subscription_is_served_first(bus: Bus) -> None:
     subscription = bus.subscribe([topics.CONTINUATIONS, topics.GENERATIONS], group="g")
     await bus.publish([message("fresh1"), message("fresh2"), message("fork", topic=topics.CONTINUATIONS)])
+    await until_it_is_there(bus)
     assert await take_all(subscription, 3) == ["fork", "fresh1", "fresh2"]
 
 
@@ -119,6 +158,24 @@ async def test_a_message_that_is_put_back_comes_again_after_its_delay(bus: Bus) 
     assert again.message == message("a")
     await again.ack()
     await asyncio.wait_for(bus.drained(), 10)
+
+
+async def test_a_message_that_is_buried_comes_no_more(bus: Bus) -> None:
+    subscription = bus.subscribe([topics.GENERATIONS], group="g")
+    await bus.publish([message("a"), message("b")])
+    await (await take(subscription)).bury(reason="hopeless")
+    assert await take_all(subscription, 1) == ["b"]
+    await asyncio.wait_for(bus.drained(), 10)
+
+
+async def test_trace_context_travels_beside_the_record(bus: Bus) -> None:
+    subscription = bus.subscribe([topics.GENERATIONS], group="g")
+    trace = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate": "a=b"}
+    await bus.publish([replace(message("a"), trace=trace)])
+    first = await take(subscription)
+    assert first.message.trace == trace
+    await first.nack(delay_s=0)
+    assert (await take(subscription)).message.trace == trace
 
 
 async def test_a_message_that_is_put_back_does_not_hold_up_others(bus: Bus) -> None:
@@ -135,8 +192,8 @@ async def test_what_a_leaving_member_holds_goes_to_the_others(bus: Bus) -> None:
     await held[1].ack()
     staying = bus.subscribe([topics.GENERATIONS], group="g")
     await leaving.aclose()
-    assert await take_all(staying, 2) == ["a", "c"]
-    await asyncio.wait_for(bus.drained(), 10)
+    given = await take_until_drained(bus, staying)
+    assert [name for name in given if name != "b"] == ["a", "c"]
 
 
 async def test_acknowledging_late_or_twice_is_harmless(bus: Bus) -> None:
@@ -148,8 +205,7 @@ async def test_acknowledging_late_or_twice_is_harmless(bus: Bus) -> None:
     await delivery.ack()
     await delivery.ack()
     await delivery.nack(delay_s=0)
-    assert await stays_silent(second)
-    await asyncio.wait_for(bus.drained(), 10)
+    assert await take_until_drained(bus, second) in ([], ["a"])
 
 
 async def test_a_closed_subscription_ends_its_iteration(bus: Bus) -> None:

@@ -13,8 +13,9 @@ import importlib
 import importlib.metadata
 import inspect
 import pkgutil
+import types
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from tracemend.kit.errors import SetupError
 
@@ -56,6 +57,9 @@ class Registry(Generic[P]):
         except TypeError as error:
             known = [p.name for p in _signature(plugin).parameters.values() if p.kind is p.KEYWORD_ONLY]
             raise SetupError(f"{self.kind} '{name}': {error}; its options are {', '.join(known) or 'none'}") from None
+        for option, value in options.items():
+            if problem := _problem(plugin, option, value):
+                raise SetupError(f"{self.kind} '{name}': option '{option}': {problem}")
         return plugin(*args, **options)
 
     def names(self) -> list[str]:
@@ -85,6 +89,38 @@ class Registry(Generic[P]):
 def _signature(plugin: Callable[..., Any]) -> inspect.Signature:
     """Kept, because some plug-ins are created for every unit."""
     return inspect.signature(plugin)
+
+
+def _problem(plugin: Callable[..., Any], option: str, value: Any) -> str:
+    """What is wrong with the type of a plain value; empty where nothing is, or where the option is no plain value."""
+    from pydantic import ValidationError
+
+    adapter = _adapters(plugin).get(option)
+    if adapter is None:
+        return ""
+    try:
+        adapter.validate_python(value, strict=True)
+    except ValidationError as error:
+        return str(error.errors(include_url=False)[0]["msg"])
+    return ""
+
+
+@functools.cache
+def _adapters(plugin: Callable[..., Any]) -> dict[str, Any]:
+    """Validators of the options that are numbers, words, switches, or may be left out."""
+    from pydantic import TypeAdapter
+
+    try:
+        hints = get_type_hints(plugin)
+    except NameError:  # a plug-in whose annotations are for type checkers alone
+        return {}
+    return {name: TypeAdapter(hint) for name, hint in hints.items() if _is_plain(hint)}
+
+
+def _is_plain(hint: Any) -> bool:
+    if get_origin(hint) in (Union, types.UnionType):
+        return all(_is_plain(each) for each in get_args(hint))
+    return hint in (bool, int, float, str, type(None))
 
 
 def did_you_mean(name: str, known: list[str]) -> str:
