@@ -186,3 +186,21 @@ async def test_served_and_local_models_write_the_same_greedy_tokens(endpoint: su
 async def test_tokens_are_priced(endpoint: suite.Subject) -> None:
     completion = await endpoint.model.complete(suite.ask(0, sampling=replace(Sampling(), max_new_tokens=5)))
     assert completion.money == pytest.approx(completion.num_new_tokens * 2e-6)
+
+
+async def test_the_server_counts_the_tokens_that_completions_account(server: Server, endpoint: suite.Subject) -> None:
+    """vLLM's own counters and ours agree within 2 %."""
+    before = await asyncio.to_thread(_counters, server)
+    done = await asyncio.gather(*(endpoint.model.complete(suite.ask(index)) for index in range(24)))
+    after = await asyncio.to_thread(_counters, server)
+    prompt, new = (after[name] - before[name] for name in ("vllm:prompt_tokens_total", "vllm:generation_tokens_total"))
+    assert sum(completion.num_prompt_tokens for completion in done) == pytest.approx(prompt, rel=0.02)
+    assert sum(completion.num_new_tokens for completion in done) == pytest.approx(new, rel=0.02)
+    assert new > 0
+
+
+def _counters(server: Server) -> dict[str, float]:
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    samples = [line.partition("{")[0::2] for line in lines if line.startswith("vllm:") and "{" in line]
+    return {name: float(rest.rpartition(" ")[2]) for name, rest in samples}

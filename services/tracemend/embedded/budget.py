@@ -1,10 +1,14 @@
-"""Budgets: a run that has spent its tokens, money or hours stops where it can go on later with a higher limit."""
+"""Budgets: a run that has spent its tokens, money or hours stops where it can go on later with a higher limit.
+
+`Budget` watches a run in one process; whoever drives runs elsewhere asks `overspent` about the ledger's sums.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from tracemend.embedded.runfile import LimitSettings
@@ -21,6 +25,30 @@ _TICK_S = 1.0
 
 class BudgetSpent(TracemendError):
     """A limit of the run file is reached; everything done so far is kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overspent:
+    """A limit that is reached."""
+
+    limit: str
+    """Its key under `limits`."""
+    amount: float
+    allowed: float
+
+
+def overspent(limits: LimitSettings, costs: Iterable[Cost]) -> Overspent | None:
+    """The first of `limits` that `costs`, a run's sums by stage, have reached; None while there is something left."""
+    costs = list(costs)
+    spent: dict[str, tuple[float, float | None]] = {
+        "tokens": (sum(cost.num_prompt_tokens + cost.num_new_tokens for cost in costs), limits.tokens),
+        "money": (sum(cost.money for cost in costs), limits.money),
+        "hours": (sum(cost.seconds for cost in costs if cost.stage == WALL) / 3600, limits.hours),
+    }
+    for name, (amount, allowed) in spent.items():
+        if allowed is not None and amount >= allowed:
+            return Overspent(limit=name, amount=amount, allowed=allowed)
+    return None
 
 
 class Budget:
@@ -46,7 +74,12 @@ class Budget:
         """Raise `BudgetSpent` once a limit is reached; cheap when called more than once a second."""
         if self._clock() - self._last >= _TICK_S:
             await self.book()
-            self._compare(await self._ledger.costs(self._run))
+            spent = overspent(self._limits, await self._ledger.costs(self._run))
+            if spent is not None:
+                raise BudgetSpent(
+                    f"limits.{spent.limit}: {spent.amount:,.6g} of {spent.allowed:,} spent; raise the limit in the run "
+                    "file and run the same command again to go on"
+                )
 
     async def over(self, work: Coroutine[Any, Any, T]) -> T:
         """What long `work` gives, with an eye on the limits: once one is reached the work is cancelled, and when it has
@@ -66,17 +99,3 @@ class Budget:
         now = self._clock()
         elapsed_s, self._last = now - self._last, now
         await self._ledger.add_cost(self._run, Cost(stage=WALL, seconds=elapsed_s))
-
-    def _compare(self, costs: list[Cost]) -> None:
-        spent = {
-            "tokens": sum(cost.num_prompt_tokens + cost.num_new_tokens for cost in costs),
-            "money": sum(cost.money for cost in costs),
-            "hours": sum(cost.seconds for cost in costs if cost.stage == WALL) / 3600,
-        }
-        for name, amount in spent.items():
-            limit = getattr(self._limits, name)
-            if limit is not None and amount >= limit:
-                raise BudgetSpent(
-                    f"limits.{name}: {amount:,.6g} of {limit:,} spent; raise the limit in the run file and run "
-                    "the same command again to go on"
-                )
