@@ -20,6 +20,8 @@ from pathlib import Path
 _PROTOS = Path(__file__).resolve().parent
 _COMMITTED = _PROTOS.parent / "shared"
 _API = Path("tracemend/api")
+_SERVICE = "_service.proto"
+"""How the protos that declare a service end: only they have stubs to generate."""
 
 
 def generate(target: Path) -> None:
@@ -28,9 +30,11 @@ def generate(target: Path) -> None:
 
     sources = sorted(path.relative_to(_PROTOS) for path in _PROTOS.glob("tracemend/**/*.proto"))
     well_known = str(resources.files("grpc_tools") / "_proto")
-    flags = [f"-I{_PROTOS}", f"-I{well_known}", f"--python_out={target}", f"--pyi_out={target}"]
-    if protoc.main(["protoc", *flags, *map(str, sources)]) != 0:
-        raise SystemExit("protoc failed: correct the proto that it names above")
+    services = [source for source in sources if source.name.endswith(_SERVICE)]
+    for outputs, compiled in (("python", "pyi"), sources), (("grpc_python",), services):
+        flags = [f"-I{_PROTOS}", f"-I{well_known}", *(f"--{output}_out={target}" for output in outputs)]
+        if compiled and protoc.main(["protoc", *flags, *map(str, compiled)]) != 0:
+            raise SystemExit("protoc failed: correct the proto that it names above")
     for folder in {target / parent for source in sources for parent in source.parents}:
         if folder.is_relative_to(target / _API):
             (folder / "__init__.py").touch()
