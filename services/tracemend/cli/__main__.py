@@ -1,7 +1,8 @@
 """The `tracemend` command: parses arguments and leaves; every command imports what it needs when it runs.
 
 Exit codes: 0 done · 1 an unexpected error · 2 something must be changed first (arguments, run file, files) · 3 `verify`
-found a broken law · 4 a budget is spent · 130 interrupted; 4 and 130 go on with the same command.
+found a broken law · 4 a budget is spent · 5 the watched run failed or was cancelled · 130 interrupted; 4 and 130 go on
+with the same command.
 """
 
 from __future__ import annotations

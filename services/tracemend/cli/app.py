@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from tracemend.cli import operating, topics
+from tracemend.cli.cluster_commands import MaybeToOption, add_commands
+
 app = typer.Typer(
     name="tracemend",
     help="Find where a reasoning model's trace turns unsafe, mend it there, retrain the model, measure what changed.",
@@ -25,6 +28,24 @@ guard_app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(guard_app, name="guard")
+app.add_typer(topics.app, name="topics")
+
+
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        from importlib.metadata import version
+
+        print(f"tracemend {version('tracemend')}")
+        raise typer.Exit
+
+
+@app.callback()
+def commands(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Find where a reasoning model's trace turns unsafe, mend it there, retrain the model, measure what changed."""
 
 
 @guard_app.callback()
@@ -96,9 +117,15 @@ def trace(
         typer.Argument(metavar="ID", help="Of a prompt, trajectory, verdict, outcome or row; a beginning will do."),
     ],
     show_text: Annotated[bool, typer.Option("--show-text", help="Show what prompts and models say.")] = False,
+    to: MaybeToOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """One row's whole story: prompt, samples, verdicts, rewrites, forks, outcomes, where it was published."""
+    if to is not None:
+        from tracemend.cli.submitting import trace as on_cluster
+
+        on_cluster(str(folder), wanted, to=to, as_json=as_json)
+        return
     from tracemend.cli.telling import trace as body
 
     body(folder, wanted, shows_text=show_text, as_json=as_json)
@@ -176,9 +203,15 @@ def redrive(
     reason: Annotated[
         str | None, typer.Option(metavar="REASON", help="Only units that ended for it; `failures` lists reasons.")
     ] = None,
+    to: MaybeToOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Open dead, rejected and given-up units anew; the run's command then ends them once more, with new attempts."""
+    if to is not None:
+        from tracemend.cli.submitting import redrive as on_cluster
+
+        on_cluster(str(folder), to=to, arm=arm, reason=reason, as_json=as_json)
+        return
     from tracemend.cli.keeping import redrive as body
 
     body(folder, arm=arm, reason=reason, as_json=as_json)
@@ -255,6 +288,9 @@ def gc(
     from tracemend.cli.keeping import gc as body
 
     body(folder, grace_hours=grace_hours, as_json=as_json)
+
+
+operating.register(app)
 
 
 @guard_app.command("serve", short_help="An OpenAI-compatible server under a guard.")
@@ -392,3 +428,6 @@ def judge_cues(
         columns=column or [],
         as_json=as_json,
     )
+
+
+add_commands(app)
