@@ -254,7 +254,7 @@ class Analyser:
         flow = Flow(
             workspace=self.workspace,
             run=run,
-            plan=self.plan.digest,
+            plan=self.plan.blob,
             observer=self.observer,
             check=budget.check,
             concurrency=concurrency,

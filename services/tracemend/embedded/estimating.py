@@ -10,6 +10,7 @@ printed beside the result; none of them is measured. Pairs are counted by both s
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -207,21 +208,35 @@ class _Work:
         return self._call(what, model.engine, num_reasonings, each) if model else self._call(what, "", 0, 0)
 
     def _measuring(self, response: int) -> list[Item]:
-        evaluate = self._plan.run.evaluate
+        run, evaluate = self._plan.run, self._plan.run.evaluate
         if evaluate is None:
             return []
-        arms = self._plan.run.arms.values()
+        arms = run.arms.values()
         num_arms = 1 + sum((arm.train or arm.guard) is not None for arm in arms)
         num_guarded = sum(arm.guard is not None and arm.guard.mode != "off" for arm in arms)
-        num_prompts = sum(self._benchmark(name, item) for name, item in evaluate.benchmarks.items())
-        num_samples = num_prompts * evaluate.samples * num_arms
-        engine = self._plan.run.target.engine
+        benchmarks = self._benchmarks(evaluate.benchmarks, evaluate.samples)
+        validation = self._benchmarks(evaluate.validation, evaluate.samples)
+        num_samples, num_validated = benchmarks.total() * num_arms, validation.total() * self._num_candidates()
+        harmful = benchmarks[Category.HARMFUL] * num_arms + validation[Category.HARMFUL] * self._num_candidates()
+        if evaluate.sampling is not None:
+            response = min(self._a.response_tokens, evaluate.sampling.max_new_tokens)
+        engine, each = run.target.engine, self._a.prompt_tokens + response
         return [
-            self._call("evaluate", engine, num_samples, self._a.prompt_tokens + response),
-            self._judging("judge evaluation", self._plan.run.judge.harm, num_samples, response),
+            self._call("evaluate", engine, num_samples, each),
+            self._judging("judge evaluation", run.judge.harm, num_samples, response),
+            self._call("validate sweeps", engine, num_validated, each),
+            self._judging("judge sweeps", run.judge.harm, num_validated, response),
+            # Verdicts are made alike wherever they are made; a mended model has fewer unsafe samples than assumed.
+            self._detecting("find cues measuring, at most", round(harmful * self._a.unsafe_share), response),
             # One look at each response is the least that a guard takes.
-            self._detecting("guard, at least", num_prompts * evaluate.samples * num_guarded, response),
+            self._detecting("guard, at least", benchmarks.total() * num_guarded, response),
         ]
+
+    def _num_candidates(self) -> int:
+        """Models that are measured on the validation prompts: those of every sweep, and the base where one goes by
+        it."""
+        sweeps = [arm.train.sweep for arm in self._plan.run.arms.values() if arm.train and arm.train.sweep]
+        return sum(len(sweep.learning_rate) for sweep in sweeps) + any(sweep.at_most_over_base for sweep in sweeps)
 
     def _training(self, response: int) -> list[Item]:
         found = []
@@ -337,11 +352,16 @@ class _Work:
         assert found is not None, "owners correct"
         return found
 
-    def _benchmark(self, name: str, item: BenchmarkSettings) -> int:
-        problem, counts = _count(item.prompts, item.limit or self._plan.run.limit)
-        if problem:
-            self.uncounted[f"evaluate.{name}"] = problem
-        return counts.total()
+    def _benchmarks(self, benchmarks: Mapping[str, BenchmarkSettings], num_samples: int) -> Counter[Category]:
+        """Samples of all their prompts by one model, by category."""
+        found: Counter[Category] = Counter()
+        for name, item in benchmarks.items():
+            limits = [limit for limit in (item.limit, self._plan.run.limit) if limit is not None]
+            problem, counts = _count(item.prompts, min(limits, default=None))
+            if problem:
+                self.uncounted[f"evaluate.{name}"] = problem
+            found.update({category: number * num_samples for category, number in counts.items()})
+        return found
 
 
 def _rounds(strategy: Strategy) -> int:

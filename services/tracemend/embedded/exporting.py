@@ -87,7 +87,7 @@ async def _dataset(opened: OpenRun, arm: str, results: Mapping[str, Any], to: Pa
         raise SetupError(f"arm '{arm}' has published no dataset yet")
     manifest = manifest_of(fields)
     to.parent.mkdir(parents=True, exist_ok=True)
-    await dataset.export(opened.workspace.store, manifest, to)
+    await dataset.export(opened.workspace.store, manifest, to, spoken=True)
     return Exported(kind="dataset", folder=to, identity=manifest.digest)
 
 

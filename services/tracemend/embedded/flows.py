@@ -137,7 +137,7 @@ class Flow:
         return cls(
             workspace=workspace,
             run=run,
-            plan=plan.digest,
+            plan=plan.blob,
             observer=observer,
             check=check,
             concurrency=plan.run.resources.concurrency,

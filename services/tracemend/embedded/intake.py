@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from tracemend.corrector.decide import plan_units
 from tracemend.embedded.plan import Plan
 from tracemend.embedded.progress import Observer
 from tracemend.embedded.sourcing import read
 from tracemend.embedded.workspace import Workspace
-from tracemend.ingestion.service import Admitted, Refused, ingest
+from tracemend.ingestion.service import Admitted, Counts, Intake, Refused, ingest
 from tracemend.kit.errors import SetupError
 from tracemend.kit.ports import Address, AdmittedPrompt, RefusedRow
 from tracemend.records import Prompt, Unit
@@ -25,28 +27,33 @@ async def seal(workspace: Workspace, *, run: str, plan: Plan, benchmarks: Sequen
         return
     observer.phase("prompts")
     rows = ingest(read(plan.run.prompts, first=plan.run.limit), settings=plan.run.ingestion, benchmarks=benchmarks)
+    counts = await admit(workspace, run=run, plan=plan, intake=rows, told=observer.advance)
+    if counts.num_refused:
+        reasons = ", ".join(f"{number} {reason}" for reason, number in counts.refused.most_common(3))
+        observer.say(f"{counts.num_refused} of {counts.num_rows} rows kept aside: {reasons}")
+
+
+async def admit(
+    workspace: Workspace, *, run: str, plan: Plan, intake: Intake, told: Callable[[int], None] | None = None
+) -> Counts:
+    """Admit what `intake` lets through, with its units; `told` hears of the rows that were read. The rows are read and
+    filtered in a thread. `SetupError` if none is admitted."""
     admitted: list[AdmittedPrompt] = []
     refused: list[RefusedRow] = []
     units: list[Unit] = []
-    pending: list[Admitted] = []
-    for item in rows:
-        if isinstance(item, Refused):
-            refused.append(_refused(item))
-            continue
-        pending.append(item)
-        units += units_of(plan, item.prompt)
-        if len(pending) == _PACK_ROWS:
-            admitted += await _pack(workspace, pending)
-            observer.advance(rows.counts.num_rows)
-            pending = []
-    admitted += await _pack(workspace, pending)
+    rows = iter(intake)
+    while batch := await asyncio.to_thread(lambda: list(itertools.islice(rows, _PACK_ROWS))):
+        fit = [item for item in batch if isinstance(item, Admitted)]
+        refused += [_refused(item) for item in batch if isinstance(item, Refused)]
+        units += [unit for item in fit for unit in units_of(plan, item.prompt)]
+        admitted += await _pack(workspace, fit)
+        if told is not None:
+            told(intake.counts.num_rows)
     if not admitted:
-        reasons = ", ".join(f"{number} {reason}" for reason, number in rows.counts.refused.most_common(5))
-        raise SetupError(f"none of the {rows.counts.num_rows} prompts could be admitted ({reasons or 'no rows'})")
+        reasons = ", ".join(f"{number} {reason}" for reason, number in intake.counts.refused.most_common(5))
+        raise SetupError(f"none of the {intake.counts.num_rows} prompts could be admitted ({reasons or 'no rows'})")
     await workspace.ledger.admit(run, prompts=admitted, refused=refused, units=units)
-    if rows.counts.num_refused:
-        reasons = ", ".join(f"{number} {reason}" for reason, number in rows.counts.refused.most_common(3))
-        observer.say(f"{rows.counts.num_refused} of {rows.counts.num_rows} rows kept aside: {reasons}")
+    return intake.counts
 
 
 def units_of(plan: Plan, prompt: Prompt) -> list[Unit]:

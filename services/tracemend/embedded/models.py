@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +13,15 @@ from tracemend.adapters.model_folder import identity_of
 from tracemend.embedded.environment import filled
 from tracemend.embedded.progress import Observer
 from tracemend.embedded.runfile import ModelSettings
-from tracemend.generator.service import Generator
+from tracemend.generator.service import Generator, sampler_identity
 from tracemend.generator.settings import TargetSettings
 from tracemend.kit.errors import Retry, SetupError
 from tracemend.kit.ports import TextModel
 from tracemend.runtime.models import open_model
-from tracemend.traces.formats import get_format
+from tracemend.traces.formats import ReasoningFormat, get_format
 from tracemend.traces.template import ChatTemplate
+
+Dress = Callable[[TextModel], TextModel]
 
 _LOCAL_ENGINES = ("transformers", "vllm")
 
@@ -98,7 +100,9 @@ class Engine:
     """The one engine that is open on the target at a time. Asking for another checkpoint closes the last one first, and
     `release` frees the device for training."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, dressed: Dress = lambda model: model) -> None:
+        """`dressed` gives what stands for an engine once it is open: the same, with its work counted."""
+        self._dressed = dressed
         self._target: Target | None = None
         self._model: TextModel | None = None
         self._generator: Generator | None = None
@@ -110,7 +114,7 @@ class Engine:
         if self._generator is not None and self._target == target:
             return self._generator
         await self.release()
-        self._model, generator, self.template = await asyncio.to_thread(_open_generator, target)
+        self._model, generator, self.template = await asyncio.to_thread(_open_generator, target, self._dressed)
         self._target, self._generator = target, generator
         return generator
 
@@ -121,15 +125,44 @@ class Engine:
             await model.aclose()
 
 
-def _open_generator(target: Target) -> tuple[TextModel, Generator, ChatTemplate | None]:
+def identity_at(settings: ModelSettings, *, where: str) -> str:
+    """What a helper model calls itself, found without loading weights or connecting. `where` is the setting that holds
+    it, for messages."""
+    engine = filled(settings.engine, where=f"{where}.engine")
+    scheme, _, rest = engine.partition(":")
+    return (
+        identity_of(Path(rest)) if scheme in _LOCAL_ENGINES else open_model(engine, options=settings.options).identity
+    )
+
+
+def template_of(target: Target) -> ChatTemplate | None:
+    """How the target is prompted and read; None for one that is known by its text alone. Reads the tokenizer."""
+    return ChatTemplate.load(target.folder, target.settings.reasoning_format) if target.folder else None
+
+
+def sampler_of(target: Target) -> str:
+    """The identity of the generator over `target`, as requests name it; opens no engine, but reads the weights."""
+    template, settings = template_of(target), target.settings
+    rendering = template.identity if template else _format_of(settings, template).name
+    return sampler_identity(target.identity, rendering, system=settings.system, revision=settings.revision)
+
+
+def _format_of(settings: TargetSettings, template: ChatTemplate | None) -> ReasoningFormat:
+    named = "think" if settings.reasoning_format == "auto" else settings.reasoning_format
+    return template.format if template else get_format(named)
+
+
+def _open_generator(target: Target, dressed: Dress) -> tuple[TextModel, Generator, ChatTemplate | None]:
     settings = target.settings
     url = f"{settings.engine}:{target.folder}" if target.folder else engine_of(settings)
-    template = ChatTemplate.load(target.folder, settings.reasoning_format) if target.folder else None
-    named = "think" if settings.reasoning_format == "auto" else settings.reasoning_format
-    model = open_model(url, options=settings.engine_options)
-    reasoning_format = template.format if template else get_format(named)
+    template = template_of(target)
+    model = dressed(open_model(url, options=settings.engine_options))
     generator = Generator(
-        model, template=template, reasoning_format=reasoning_format, system=settings.system, revision=settings.revision
+        model,
+        template=template,
+        reasoning_format=_format_of(settings, template),
+        system=settings.system,
+        revision=settings.revision,
     )
     return model, generator, template
 

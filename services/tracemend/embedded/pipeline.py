@@ -74,43 +74,57 @@ async def run_pipeline(
         if again is not None:
             ask_again(folder, again)
         plan = resolve(revised(settings, read_revisions(folder)))
-        async with open_helpers(settings.models) as helpers:
-            began_s, engine = time.monotonic(), Engine()
-            locator = TemplateLocator(lambda: engine.template)
-            judge = JudgeService.build(plan.run.judge, helpers, locator=locator)
-            calibrations = read_calibrations(plan.run.evaluate.calibration if plan.run.evaluate else {})
-            require_own(calibrations, judge.built)
-            check_corrections(plan, models=helpers)
-            check_guards(plan)
-            check_trainings(plan)
-            target = await locate_target(plan.run.target, seed=plan.run.seed, cache=cache, observer=observer)
-            identity = await asyncio.to_thread(lambda: target.identity)  # reads the weights
-            run = run_id(plan, target=identity, helpers={name: model.identity for name, model in helpers.items()})
+        return await finish_run(workspace, plan, cache=cache, observer=observer)
+
+
+async def finish_run(workspace: Workspace, plan: Plan, *, cache: Path, observer: Observer, run: str = "") -> Finished:
+    """What is left to do of the run that `plan` makes in `workspace`. `run` names one that others opened and sealed,
+    whose state is theirs to move; left out, the run is found by what it works on. Raises as `run_pipeline`."""
+    is_ours, began_s, engine = not run, time.monotonic(), Engine()
+    async with open_helpers(plan.run.models) as helpers:
+        locator = TemplateLocator(lambda: engine.template)
+        judge = JudgeService.build(plan.run.judge, helpers, locator=locator)
+        calibrations = read_calibrations(plan.run.evaluate.calibration if plan.run.evaluate else {})
+        require_own(calibrations, judge.built)
+        check_corrections(plan, models=helpers)
+        check_guards(plan)
+        check_trainings(plan)
+        target = await locate_target(plan.run.target, seed=plan.run.seed, cache=cache, observer=observer)
+        identity = await asyncio.to_thread(lambda: target.identity)  # reads the weights
+        if is_ours:
+            run = run_id(plan, target=identity, helpers=identities_of(helpers))
             await workspace.ledger.open_run(run, plan=await workspace.store.put(plan.content))
-            remember_current(folder, run)
-            await keep_judges(workspace, run, judges=judge.identity, calibrations=calibrations)
-            budget = Budget(settings.limits, ledger=workspace.ledger, run=run, since_s=began_s)
-            loop = _Loop(
-                workspace,
-                run,
-                plan,
-                helpers=helpers,
-                engine=engine,
-                judge=judge,
-                target=target,
-                budget=budget,
-                observer=observer,
-            )
-            try:
-                finished = await loop.run()
-            except BaseException:
+            remember_current(workspace.folder, run)
+        await keep_judges(workspace, run, judges=judge.identity, calibrations=calibrations)
+        budget = Budget(plan.run.limits, ledger=workspace.ledger, run=run, since_s=began_s)
+        loop = _Loop(
+            workspace,
+            run,
+            plan,
+            helpers=helpers,
+            engine=engine,
+            judge=judge,
+            target=target,
+            budget=budget,
+            observer=observer,
+        )
+        try:
+            finished = await loop.run()
+        except BaseException:
+            if is_ours:
                 await workspace.ledger.set_state(run, "paused")
-                raise
-            finally:
-                with suppress(asyncio.CancelledError):
-                    await budget.book()
+            raise
+        finally:
+            with suppress(asyncio.CancelledError):
+                await budget.book()
+        if is_ours:
             await workspace.ledger.set_state(run, "done")
-            return finished
+        return finished
+
+
+def identities_of(models: Mapping[str, TextModel]) -> dict[str, str]:
+    """The run file's names of models to what their engines call themselves."""
+    return {name: model.identity for name, model in models.items()}
 
 
 def run_id(plan: Plan, *, target: str, helpers: Mapping[str, str] | None = None) -> str:
@@ -123,7 +137,7 @@ def run_id(plan: Plan, *, target: str, helpers: Mapping[str, str] | None = None)
     }
     benchmarks = run.evaluate.model_dump(mode="json", include={"benchmarks", "validation"}) if run.evaluate else None
     causes: list[Any] = [run.seed, run.limit, [p.model_dump(mode="json") for p in run.prompts], run.ingestion.digest()]
-    sampled = run.target.model_dump(mode="json", exclude={"model", "engine", "engine_options"})
+    sampled = run.target.model_dump(mode="json", exclude={"model", "engine", "engine_options", "served_as"})
     causes += [target, sampled, run.judge.digest(), arms, benchmarks]
     causes += [helpers or {}]
     if any(settings.from_ != BASE for settings in run.arms.values()):  # then what an arm trains decides others' units
@@ -225,14 +239,13 @@ class _Loop:
             self.plan, workspace=self.workspace, run=self.run_id, observer=self.observer, check=self.budget.check
         )
         corrections = self.plan.corrections(parent)
-        identities = {name: model.identity for name, model in self.helpers.items()}
         stages = (
             GeneratorStage(generator),
             JudgeStage(self.judge, self.workspace.results),
             CorrectorStage(
                 corrections,
                 ancestry=Ancestors(self.judge, self.workspace.results),
-                identities=identities,
+                identities=identities_of(self.helpers),
                 sampling=sampler.sampling,
             ),
             TeacherStage(corrections, self.helpers),

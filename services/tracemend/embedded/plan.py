@@ -6,6 +6,7 @@ what they differ in comes later (assembly, training).
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,6 +36,11 @@ class Plan:
     def content(self) -> bytes:
         """The plan as it is stored: the resolved run file as JSON, its arms in the file's order."""
         return json.dumps(self.run.model_dump(mode="json", by_alias=True)).encode()
+
+    @property
+    def blob(self) -> str:
+        """The digest of `content`: where the plan lies in a store, and what the contexts of events carry."""
+        return hashlib.sha256(self.content).hexdigest()
 
     def read_by(self, arm: str) -> tuple[str, ...]:
         """The arms whose outcomes decide the arm's dataset, itself first."""

@@ -55,6 +55,35 @@ async def redrive(
     Raises:
         SetupError: No such arm corrects anything, or no unit ended for `reason`.
     """
+    found, reasons = await _meant(workspace, run=run, plan=plan, arm=arm, reason=reason)
+    num_units = 0
+    for owner, prompts in found.items():
+        num_units += await workspace.ledger.reopen(run, arm=owner, prompts=sorted(prompts))
+    if num_units:
+        await workspace.ledger.set_state(run, "paused")
+    return Redriven(
+        prompts={owner: len(prompts) for owner, prompts in found.items()}, num_units=num_units, reasons=dict(reasons)
+    )
+
+
+async def find_units(
+    workspace: Workspace, *, run: str, plan: Plan, arm: str | None = None, reason: str | None = None
+) -> Redriven:
+    """What `redrive` would open; nothing is changed."""
+    found, reasons = await _meant(workspace, run=run, plan=plan, arm=arm, reason=reason)
+    num_units = 0
+    for owner, prompts in found.items():
+        async for unit in workspace.ledger.outcomes(run, arm=owner):
+            num_units += unit.unit.prompt in prompts
+    return Redriven(
+        prompts={owner: len(prompts) for owner, prompts in found.items()}, num_units=num_units, reasons=dict(reasons)
+    )
+
+
+async def _meant(
+    workspace: Workspace, *, run: str, plan: Plan, arm: str | None, reason: str | None
+) -> tuple[dict[str, set[str]], Counter[str]]:
+    """The prompts in question by the arm that owns their units, and the units that give cause by `state/reason`."""
     found: defaultdict[str, set[str]] = defaultdict(set)
     reasons: Counter[str] = Counter()
     for owner in _owners(plan, arm):
@@ -66,14 +95,7 @@ async def redrive(
         counts = await workspace.ledger.outcome_counts(run)
         known = sorted({its for _, state, its in counts if state not in _ENDED_WELL})
         raise SetupError(f"no unit ended for the reason '{reason}'{did_you_mean(reason, known)}")
-    num_units = 0
-    for owner, prompts in found.items():
-        num_units += await workspace.ledger.reopen(run, arm=owner, prompts=sorted(prompts))
-    if num_units:
-        await workspace.ledger.set_state(run, "paused")
-    return Redriven(
-        prompts={owner: len(prompts) for owner, prompts in found.items()}, num_units=num_units, reasons=dict(reasons)
-    )
+    return found, reasons
 
 
 async def follow_parent(workspace: Workspace, *, run: str, parent: str, model: str, arms: Sequence[str]) -> int:

@@ -65,6 +65,22 @@ async def open_workspace(folder: Path, *, writes: bool = True) -> AsyncIterator[
             lock.close()
 
 
+@asynccontextmanager
+async def connect_workspace(folder: Path, *, store: str, ledger: str, worker: str) -> AsyncIterator[Workspace]:
+    """A workspace over a cluster's store and ledger, by their URLs. `folder` takes what is made on this machine, and is
+    locked like any: one process at a time works in it."""
+    (folder / "state").mkdir(parents=True, exist_ok=True)
+    lock = _lock(folder / "state" / "lock")
+    blobs = open_store(store)
+    books = open_ledger(ledger)
+    try:
+        results = Results(store=blobs, ledger=books, codec=WireCodec(), topics=ALL)
+        yield Workspace(folder=folder, store=blobs, ledger=books, results=results, worker=worker)
+    finally:
+        await books.aclose()
+        lock.close()
+
+
 def remember_current(folder: Path, run: str) -> None:
     """Note which of the folder's runs commands without a run id mean."""
     replace_text(folder / "state" / "current", run)

@@ -11,7 +11,7 @@ import dataclasses
 
 from tracemend.kit.errors import Reject
 from tracemend.kit.ids import make_id, seed_of, trajectory_id
-from tracemend.kit.ports import Completion, ModelRequest, TextModel
+from tracemend.kit.ports import Capabilities, Completion, ModelRequest, TextModel
 from tracemend.records import Finish, GenerationRequest, Parse, Prompt, Sampling, Span, Trajectory
 from tracemend.redaction import Text
 from tracemend.traces.formats import ReasoningFormat
@@ -30,6 +30,11 @@ def plan_samples(prompt: Prompt, *, model: str, sampling: Sampling, num_samples:
             )
         )
     return tuple(requests)
+
+
+def sampler_identity(model: str, rendering: str, *, system: str, revision: int) -> str:
+    """What a generator calls itself: `model` is its engine's identity, `rendering` its template's or format's."""
+    return make_id("model", model, rendering, system, revision)
 
 
 class Generator:
@@ -58,7 +63,17 @@ class Generator:
         """What determines the text of a request with a seed: the model, how prompts are rendered, the system prompt,
         and how often it was asked to sample anew."""
         rendering = self._template.identity if self._template else self._format.name
-        return make_id("model", self._model.identity, rendering, self._system, self._revision)
+        return sampler_identity(self._model.identity, rendering, system=self._system, revision=self._revision)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What its engine can do."""
+        return self._model.capabilities
+
+    @property
+    def reasoning_format(self) -> str:
+        """Name of the format that marks the reasoning."""
+        return self._template.format.name if self._template else self._format.name
 
     async def generate(self, request: GenerationRequest) -> Trajectory:
         """Sample one trajectory; raises what the engine raises, and `Reject` for a fork that it cannot go on with."""

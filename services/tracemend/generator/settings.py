@@ -10,6 +10,7 @@ from tracemend.kit.settings import SamplingSettings, Section
 
 GuardMode: TypeAlias = Literal["off", "monitor", "enforce"]
 GuardEnd: TypeAlias = Literal["refuse", "continue"]
+GuardWatch: TypeAlias = Literal["reasoning", "all"]
 
 
 class TargetSettings(Section):
@@ -30,6 +31,8 @@ class TargetSettings(Section):
     """System prompt; none for R1 models (SafeChain's setting [R])."""
     revision: int = Field(0, ge=0)
     """Another number draws every sample anew, with other seeds; `run --from sample` adds one."""
+    served_as: str = Field("", pattern=r"^([a-z0-9][a-z0-9-]{0,62})?$")
+    """Name of the served target on a cluster, which its topics carry; left out, the last part of `model`."""
 
 
 class GuardSettings(Section):

@@ -87,8 +87,20 @@ class JudgeSettings(Section):
         unfilled = {role for role in ("detector", "verifier") if getattr(self, role) is None}
         return digest_of(self.model_dump(mode="json", exclude=unfilled))
 
+    @property
+    def named_models(self) -> frozenset[str]:
+        """Every model of the run file that a judge or the detector asks."""
+        roles = [role for role in (self.harm, self.refusal, self.correctness, self.verifier) if role is not None]
+        of_detector = {self.detector.model} if self.detector is not None and self.detector.model else set()
+        return frozenset(of_detector.union(*(_models_of(role) for role in roles)))
+
     def choice(self, axis: Axis) -> HarmJudge | AnswerJudge:
         """The judge of `axis`."""
         if axis is Axis.HARM:
             return self.harm
         return self.refusal if axis is Axis.REFUSAL else self.correctness
+
+
+def _models_of(choice: JudgeChoice) -> set[str]:
+    own = {name for name in (choice.model, *choice.models) if name}
+    return own.union(*(_models_of(member) for member in choice.members))

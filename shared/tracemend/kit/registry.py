@@ -13,6 +13,7 @@ import importlib
 import importlib.metadata
 import inspect
 import pkgutil
+import threading
 import types
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -31,6 +32,7 @@ class Registry(Generic[P]):
         self._group = group
         self._plugins: dict[str, P] = {}
         self._scanned = False
+        self._scanning = threading.RLock()
 
     def register(self, plugin: P) -> P:
         """Decorator: register `plugin` under the name of the module that defines it."""
@@ -68,9 +70,12 @@ class Registry(Generic[P]):
         return sorted(self._plugins)
 
     def _scan(self) -> None:
-        if self._scanned:
-            return
-        self._scanned = True
+        with self._scanning:  # a thread that asks meanwhile waits, or it would know a part of the names
+            if not self._scanned:
+                self._scanned = True
+                self._import_all()
+
+    def _import_all(self) -> None:
         package = importlib.import_module(self._package)
         for module in pkgutil.iter_modules(package.__path__, f"{self._package}."):
             if not module.name.rsplit(".", 1)[-1].startswith("_"):

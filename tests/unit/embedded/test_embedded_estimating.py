@@ -113,3 +113,33 @@ def test_what_cannot_be_counted_yields_no_rows() -> None:
     less = estimate(parse_run_file(lost, name="run.yaml"), ASSUMED)
     assert list(less.uncounted) == ["prompts.1 (jsonl)"]
     assert (less.rows["first"], less.rows["second"]) == (144, 0)
+
+
+SWEPT = TEXT.replace(
+    "algorithm: intervened_po, epochs: 2",
+    "algorithm: intervened_po, epochs: 2, "
+    "sweep: {learning_rate: [1.0e-5, 2.0e-5], at_most_over_base: {over_refusal: 0.1}}",
+).replace(
+    "  benchmarks: {harmful",
+    "  sampling: {max_new_tokens: 50}\n  validation: {held: {prompts: {source: numbered, count: 7, start: 600}}}\n"
+    "  benchmarks: {harmful",
+)
+
+
+def test_every_candidate_of_a_sweep_is_sampled_and_judged_on_the_validation_prompts() -> None:
+    found = calls(estimate(parse_run_file(SWEPT, name="run.yaml"), ASSUMED))
+    num_models = 3 * 2 + 1  # two rates for each arm that trains on pairs, and the base that they are held against
+    assert found["validate sweeps"] == 7 * 3 * num_models
+    assert found["judge sweeps"] == 3 * found["validate sweeps"]
+
+
+def test_the_detector_looks_at_unsafe_samples_of_benchmarks_as_well() -> None:
+    found = calls(estimate(parse_run_file(SWEPT, name="run.yaml"), ASSUMED))
+    num_harmful = 10 * 3 * (1 + 1 + 4) + 7 * 3 * 7
+    assert found["find cues measuring, at most"] == round(num_harmful * 0.6)
+
+
+def test_measuring_samples_have_their_own_greatest_length() -> None:
+    items = estimate(parse_run_file(SWEPT, name="run.yaml"), ASSUMED).items
+    (evaluated,) = (item for item in items if item.what == "evaluate")
+    assert evaluated.num_tokens == evaluated.num_calls * (120 + 50)

@@ -1,0 +1,153 @@
+"""The rest of a cluster's run as one process: `python -m tracemend.embedded.job`.
+
+Launched by the coordinator when every unit that the services work on has ended. It is the embedded pipeline over the
+cluster's ledger and store: what is done is found there, what is left (arms that start from trained models, datasets,
+trainings, evaluations, the report) is done here. The order comes as one line of JSON on standard input, which stays
+open: when it closes, whoever launched the job is gone, and the job ends. One line of JSON on standard output says how
+it ended; the exit code is 0 where the job is done.
+
+Attempts are fenced: one that is not the newest learns it at its next heartbeat, and ends without a result.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import os
+import signal
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from tracemend.embedded.budget import BudgetSpent
+from tracemend.embedded.pipeline import Finished, finish_run
+from tracemend.embedded.plan import from_content
+from tracemend.embedded.progress import Silent
+from tracemend.embedded.workspace import Workspace, connect_workspace
+from tracemend.kit.errors import Retry, SetupError
+from tracemend.kit.ids import canonical
+from tracemend.kit.logs import log_to_stderr
+from tracemend.kit.ports import Address
+from tracemend.kit.server_ports import Fenced, Jobs
+from tracemend.runtime.opening import open_server_tables
+
+HEARTBEAT_S = 5.0
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What a job is to do, and where."""
+
+    run: str
+    key: str
+    attempt: int
+    plan: str
+    """Digest of the plan's blob."""
+    store: str
+    ledger: str
+    folder: str
+    """Scratch space of the run on this machine: an attempt goes on with what another one left there."""
+    cache: str
+    worker: str
+
+
+async def work(order: Order) -> None:
+    """Do what is left of the run and report it; raises what the pipeline raises, and `Fenced`."""
+    tables = await asyncio.to_thread(open_server_tables, order.ledger)
+    try:
+        async with connect_workspace(
+            Path(order.folder), store=order.store, ledger=order.ledger, worker=order.worker
+        ) as workspace:
+            plan = from_content(await workspace.store.get(order.plan))
+            async with asyncio.TaskGroup() as tasks:
+                heart = tasks.create_task(_beat(tables.jobs, order))
+                finished = await finish_run(workspace, plan, run=order.run, cache=Path(order.cache), observer=Silent())
+                heart.cancel()
+            address = await _keep(workspace, finished)
+        await tables.jobs.finish(order.key, order.attempt, address=address)
+    finally:
+        await tables.aclose()
+
+
+async def _beat(jobs: Jobs, order: Order) -> None:
+    """Tell that the attempt lives, for ever; `Fenced` once another one works in its place."""
+    beats = 0.0
+    while True:
+        try:
+            await jobs.progress(order.key, order.attempt, {"beats": beats})
+        except Retry as away:
+            log.warning("heartbeat waits", reason=away.reason)
+        beats += 1
+        await asyncio.sleep(HEARTBEAT_S)
+
+
+async def _keep(workspace: Workspace, finished: Finished) -> Address:
+    """Store the reports, and the list of all that came out."""
+    reports: dict[str, str] = {}
+    if finished.report is not None:
+        for name in ("report.json", "report.html"):
+            content = await asyncio.to_thread((finished.folder / name).read_bytes)
+            reports[name] = await workspace.store.put(content)
+    content = canonical(
+        {
+            "run": finished.run,
+            "reports": reports,
+            "datasets": {arm: dataclasses.asdict(manifest) for arm, manifest in finished.manifests.items()},
+            "checkpoints": {arm: dataclasses.asdict(checkpoint) for arm, checkpoint in finished.checkpoints.items()},
+        }
+    )
+    digest = await workspace.store.put(content)
+    return Address(pack=digest, offset=0, length=len(content), digest=digest)
+
+
+def main() -> int:
+    """Read the order, do it, say how it ended."""
+    log_to_stderr(as_json=True)
+    order = Order(**json.loads(sys.stdin.readline()))
+    threading.Thread(target=_end_with_parent, daemon=True, name="end-with-parent").start()
+    try:
+        asyncio.run(_until_told(order))
+    except BaseExceptionGroup as several:
+        return _tell(_first(several))
+    except (SetupError, BudgetSpent, Fenced, Retry, asyncio.CancelledError) as end:
+        return _tell(end)
+    return _tell(None)
+
+
+async def _until_told(order: Order) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    await work(order)
+
+
+def _first(several: BaseExceptionGroup[Any]) -> BaseException:
+    error: BaseException = several
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _tell(error: BaseException | None) -> int:
+    if error is not None and not isinstance(error, (SetupError, BudgetSpent, Fenced, Retry, asyncio.CancelledError)):
+        raise error
+    how = "done" if error is None else type(error).__name__
+    print(json.dumps({"ended": how, "reason": "" if error is None else str(error)}), flush=True)
+    return 0 if error is None else 2
+
+
+def _end_with_parent() -> None:
+    while os.read(0, 1):
+        pass
+    os._exit(3)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""What every service opens: bus, store, ledger, the tables beside it, and what is shared over them.
+
+Each program enters `open_parts` first; leaving it closes everything in the reverse order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tracemend.embedded.workspace import Workspace
+from tracemend.kit.ports import Bus
+from tracemend.kit.pump import Pump
+from tracemend.kit.results import Results
+from tracemend.kit.server_ports import ServerTables
+from tracemend.kit.stage import Stage
+from tracemend.kit.telemetry import NO_TELEMETRY, Telemetry
+from tracemend.programs.building import Builder
+from tracemend.programs.plans import Plans
+from tracemend.programs.routing import RoutedBus
+from tracemend.programs.watching import RunWatch
+from tracemend.runtime.opening import open_bus, open_ledger, open_server_tables, open_store
+from tracemend.runtime.program import Program
+from tracemend.runtime.program_settings import ProgramSettings
+from tracemend.runtime.telemetry_ports import measured_ledger, traced_store
+from tracemend.topics import ALL
+from tracemend.wire import WireCodec
+
+_ABSENT = "0" * 64
+"""The digest of no blob."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The opened parts of one program."""
+
+    bus: Bus
+    tables: ServerTables
+    workspace: Workspace
+    """Store, ledger and results as the embedded parts know them; its folder is the program's scratch space."""
+    plans: Plans
+    runs: RunWatch
+    build: Builder
+    concurrency: int
+    telemetry: Telemetry = NO_TELEMETRY
+
+    def pump(self, stage: Stage) -> Pump:
+        """A pump over `stage`; it has subscribed when this returns."""
+        its = self.workspace
+        return Pump(
+            stage,
+            bus=self.bus,
+            results=its.results,
+            ledger=its.ledger,
+            worker=its.worker,
+            concurrency=self.concurrency,
+            telemetry=self.telemetry,
+        )
+
+
+@asynccontextmanager
+async def open_parts(settings: ProgramSettings, program: Program[Any]) -> AsyncIterator[Parts]:
+    """Open what `settings` name, and have `program` depend on it."""
+    async with AsyncExitStack() as stack:
+        telemetry = program.telemetry
+        store = traced_store(await asyncio.to_thread(open_store, settings.store, telemetry=telemetry), telemetry)
+        ledger = measured_ledger(await asyncio.to_thread(open_ledger, settings.ledger.reveal()), telemetry)
+        stack.push_async_callback(ledger.aclose)
+        tables = await asyncio.to_thread(open_server_tables, settings.ledger.reveal())
+        stack.push_async_callback(tables.aclose)
+        bus = await asyncio.to_thread(open_bus, settings.bus, store=store, telemetry=telemetry)
+        stack.push_async_callback(bus.aclose)
+        program.depends_on("store", lambda: store.has(_ABSENT))
+        program.depends_on("ledger", lambda: ledger.run_state(""))
+        results = Results(store=store, ledger=ledger, codec=WireCodec(), topics=ALL)
+        workspace = Workspace(folder=settings.folder, store=store, ledger=ledger, results=results, worker=program.name)
+        plans, runs = Plans(store), RunWatch(ledger, tables.runs)
+        program.runs("run watch", runs.watch())
+        yield Parts(
+            bus=RoutedBus(bus, plans),
+            tables=tables,
+            workspace=workspace,
+            plans=plans,
+            runs=runs,
+            build=Builder(results=results, cache=cache_of(settings), telemetry=telemetry, prices=settings.prices),
+            concurrency=settings.concurrency,
+            telemetry=telemetry,
+        )
+
+
+def cache_of(settings: ProgramSettings) -> Path:
+    """Where the proving ground's own model is kept."""
+    return settings.folder / "cache"
+
+
+def run_pumps(program: Program[Any], pumps: Sequence[Pump]) -> None:
+    """Have `program` run `pumps` until it stops."""
+    for pump in pumps:
+        program.runs(f"pump {pump.stage.name}", pump.run())

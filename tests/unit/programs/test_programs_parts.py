@@ -1,0 +1,98 @@
+"""The small parts of programs: names of targets, routed topics, the ends of jobs, plans that are missing."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from pathlib import Path
+
+import pytest
+from tests.unit.programs.one_process import parts_in, small_run, submit
+
+from tracemend.generator.settings import TargetSettings
+from tracemend.kit.errors import SetupError
+from tracemend.kit.ports import Context, Message
+from tracemend.programs.by_plan import ByPlan
+from tracemend.programs.front_door import Redriver
+from tracemend.programs.jobs import Ended, read_end
+from tracemend.programs.plans import UnknownPlan, served_name
+from tracemend.programs.routing import topics_of
+from tracemend.programs.sealing import Sealer
+from tracemend.records import Category, GenerationRequest, Prompt, Sampling
+from tracemend.redaction import Text
+from tracemend.topics import GENERATIONS
+
+PROMPT = Prompt(id="prompt-1", text=Text("what is 2 + 2 ?"), category=Category.BENIGN)
+REQUEST = GenerationRequest(id="request-1", prompt=PROMPT, model="model", sampling=Sampling(), sample=0, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        (TargetSettings(model="/models/DeepSeek-R1-Distill-Qwen-1.5B"), "deepseek-r1-distill-qwen-1-5b"),
+        (TargetSettings(model="proving:base"), "proving-base"),
+        (TargetSettings(model="/models/x", served_as="mine"), "mine"),
+        (TargetSettings(model="..."), "target"),
+    ],
+)
+def test_a_target_is_served_under_a_name_that_topics_take(settings: TargetSettings, name: str) -> None:
+    assert served_name(settings) == name
+
+
+def test_requests_go_to_the_topics_of_the_target_that_their_plan_names(tmp_path: Path) -> None:
+    async def check() -> None:
+        async with parts_in(tmp_path) as parts, asyncio.timeout(10):
+            record = await submit(parts, small_run())
+            mine = parts.bus.subscribe(topics_of("null"), group="mine")
+            other = parts.bus.subscribe((*topics_of("other"), GENERATIONS), group="other")
+            context = Context(run=record.run, plan=record.plan)
+            await parts.bus.publish([Message(topic=GENERATIONS, record=REQUEST, context=context)])
+            delivery = await anext(aiter(mine))
+            assert delivery.message.record == REQUEST
+            assert delivery.message.topic.name == "tracemend.generations.null.v1"
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await anext(aiter(other))
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "end"),
+    [
+        (b'noise\n{"ended": "done", "reason": ""}\n', 0, Ended(how="done")),
+        (b'{"ended": "SetupError", "reason": "set X"}', 2, Ended(how="SetupError", reason="set X")),
+        (b"", -9, Ended(how="crash", reason="the job's process ended by SIGKILL")),
+        (b'{"half": ', 1, Ended(how="crash", reason="the job's process ended by exit code 1")),
+        (b"[1]\n", None, Ended(how="crash", reason="the job's process ended by exit code None")),
+    ],
+)
+def test_a_job_says_how_it_ended_or_has_crashed(said: bytes, code: int | None, end: Ended) -> None:
+    assert read_end(said, code) == end
+
+
+def test_a_plan_that_is_not_in_the_store_is_told_apart(tmp_path: Path) -> None:
+    async def check() -> None:
+        async with parts_in(tmp_path) as parts:
+            async with ByPlan(parts.plans, parts.build.judge) as stages:
+                with pytest.raises(UnknownPlan, match="not in the store"):
+                    await stages.of("0" * 64)
+            strange = await parts.workspace.store.put(b'{"from": "the future"}')
+            with pytest.raises(SetupError, match="another release"):
+                await parts.plans.get(strange)
+
+    asyncio.run(check())
+
+
+def test_a_dry_run_of_a_redrive_tells_what_it_would_open_and_opens_nothing(tmp_path: Path) -> None:
+    async def check() -> None:
+        async with parts_in(tmp_path) as parts:
+            record = await submit(parts, small_run())
+            await Sealer(parts=parts).seal(record)
+            redriver = Redriver(parts=parts)
+            told = await redriver.redrive(record.run, arm="", reason="", dry_run=True)
+            assert dataclasses.astuple(told) == (0, {}, {})
+            with pytest.raises(SetupError, match="no arm 'rewrit'"):
+                await redriver.redrive(record.run, arm="rewrit", reason="", dry_run=False)
+
+    asyncio.run(check())
