@@ -8,12 +8,17 @@ in a review.
 from __future__ import annotations
 
 import hashlib
+from typing import Self
 
 
 class Text(str):
     """A `str` whose `repr`, `str()` and f-string form is a digest; `reveal()` gives the plain string."""
 
     __slots__ = ()
+
+    def __new__(cls, words: str = "") -> Self:
+        # `str` would ask a `Text` for its `str()`, and keep the digest in place of the words.
+        return super().__new__(cls, words.reveal() if isinstance(words, Text) else words)
 
     def reveal(self) -> str:
         """The words themselves, as a plain `str`."""
