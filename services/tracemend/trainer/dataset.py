@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,6 +30,7 @@ R = TypeVar("R")
 
 MANIFEST = "manifest.json"
 TABLES: dict[str, Table[Any]] = {table.kind: table for table in (EXAMPLES, PAIRS)}
+LINES = "trl.jsonl"
 _SHARDS = "data"
 
 
@@ -68,8 +69,11 @@ async def publish(
     )
 
 
-async def export(store: Store, manifest: DatasetManifest, folder: Path) -> Path:
+async def export(store: Store, manifest: DatasetManifest, folder: Path, *, spoken: bool = False) -> Path:
     """Write the dataset as a folder for `datasets.load_dataset`: shards, card and manifest. Replaces `folder`.
+
+    With `spoken`, the same rows lie beside the shards as `trl.jsonl`, in TRL's format and with its columns alone: its
+    trainers make ids of their own, under the names that the shards' columns have.
 
     Raises:
         SetupError: The shards do not hold the manifest's rows.
@@ -82,7 +86,12 @@ async def export(store: Store, manifest: DatasetManifest, folder: Path) -> Path:
         (temporary / _SHARDS / name).write_bytes(await store.get(blob))
     (temporary / MANIFEST).write_text(json.dumps(asdict(manifest), indent=1, sort_keys=True), encoding="utf-8")
     rows = read_rows(temporary)
-    (temporary / "README.md").write_text(card_of(manifest, rows, TABLES[manifest.kind]), encoding="utf-8")
+    table = TABLES[manifest.kind]
+    card = card_of(manifest, rows, table)
+    if spoken:
+        _write_lines(temporary / LINES, map(table.spoken, rows))
+        card += f"\n`{LINES}` holds the same rows in TRL's format, text alone.\n"
+    (temporary / "README.md").write_text(card, encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     temporary.replace(folder)
     return folder
@@ -136,6 +145,11 @@ def read_records(folder: Path, table: Table[R]) -> list[R]:
 async def prompts_in(store: Store, shard: str) -> set[str]:
     """Ids of the prompts that the rows of a stored shard, of any kind, are about."""
     return {row["prompt_id"] for row in decode_rows(await store.get(shard), only=("prompt_id",))}
+
+
+def _write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8", newline="\n") as stream:
+        stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def _check(rows: Sequence[Mapping[str, Any]], manifest: DatasetManifest, *, where: str) -> None:

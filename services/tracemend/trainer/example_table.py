@@ -42,6 +42,12 @@ def _record(row: Row, arm: str) -> Example:
     )
 
 
+def _messages(row: Row) -> dict[str, Any]:
+    """A conversation; the reasoning stands apart, since how it is marked is the chat template's to say."""
+    reply = {"role": "assistant", "reasoning_content": row["reasoning"], "content": row["answer"]}
+    return {"messages": [{"role": "user", "content": row["prompt"]}, reply]}
+
+
 EXAMPLES = Table(
     kind="examples",
     columns={
@@ -85,5 +91,6 @@ EXAMPLES = Table(
         "category, source, licence, split, tags, reference": "what is known of the prompt",
         "id, prompt_id, sample, variant": "identity of the row",
     },
+    spoken=_messages,
 )
 """Supervised rows."""

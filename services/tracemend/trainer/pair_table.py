@@ -125,5 +125,6 @@ PAIRS = Table(
         "category, source, licence, split, tags, reference": "what is known of the prompt",
         "id, prompt_id, sample, variant": "identity of the row; the variant is the trigger's name",
     },
+    spoken=lambda row: {name: row[name] for name in ("prompt", "chosen", "rejected")},
 )
 """Preference rows."""

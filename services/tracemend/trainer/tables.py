@@ -45,6 +45,8 @@ class Table(Generic[R]):
     """What the card says of the rows."""
     meanings: Mapping[str, str]
     """Column, or columns joined by commas, to what it holds."""
+    spoken: Callable[[Row], dict[str, Any]]
+    """A row in one of TRL's dataset formats, which other trainers read as well: text alone, no further columns."""
 
     def rows(self, records: Iterable[R]) -> list[dict[str, Any]]:
         """The records as rows, in order."""

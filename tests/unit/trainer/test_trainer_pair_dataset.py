@@ -185,3 +185,34 @@ def test_trl_prepares_the_very_ids_and_trains_on_them(tmp_path):
         assert tuple(prepared["chosen_ids"]) == pair.chosen_tokens
         assert tuple(prepared["rejected_ids"]) == pair.rejected_tokens
     assert trainer.train().training_loss == pytest.approx(0.6931, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("table", "records", "columns"),
+    [
+        (PAIRS, [SERVING.serve(pair) for pair in SOME], ["prompt", "chosen", "rejected"]),
+        (EXAMPLES, [example_of(1), example_of(2)], ["messages"]),
+    ],
+    ids=["pairs", "examples"],
+)
+def test_an_export_can_say_its_rows_in_trls_format_and_no_column_more(table, records, columns, tmp_path):
+    from datasets import load_dataset
+
+    async def write():
+        store = MemoryStore()
+        manifest = await dataset.publish(store, Assembled(rows=records, cuts={}), table, arm="arm", judges={})
+        return await dataset.export(store, manifest, tmp_path / "set", spoken=True)
+
+    folder = asyncio.run(write())
+    spoken = load_dataset("json", data_files=str(folder / "trl.jsonl"), split="train", cache_dir=str(tmp_path / "c"))
+    assert spoken.column_names == columns
+    assert len(spoken) == len(records)
+    whole = load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "d"))
+    assert whole.column_names == list(table.columns), "the lines are no shard"
+    if table is PAIRS:
+        assert [row["chosen"] for row in spoken] == [row["chosen"] for row in whole]
+    else:
+        user, reply = spoken[0]["messages"]
+        assert (user["content"], reply["content"]) == (whole[0]["prompt"], whole[0]["answer"])
+        assert reply["reasoning_content"] == whole[0]["reasoning"]
+    assert "trl.jsonl" in (folder / "README.md").read_text()
