@@ -11,11 +11,13 @@ import httpx
 import pytest
 from tests.unit.generator.guard_parts import TRIGGERS, Author, WordFinder, template_of
 from tests.unit.generator.test_guard_cue_trigger import PLAN, TURN, responses
+from tests.unit.traces import trace_models as families
 
 from tracemend.generator.guard_server import Served, ServerSettings, build_app
 from tracemend.generator.guarding import guards
 from tracemend.kit.errors import Reject, SetupError
 from tracemend.kit.ports import Capabilities, Completion, ModelRequest
+from tracemend.traces.template import ChatTemplate
 
 SECRET = "zanzibar-42"
 ASK: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": f"how ? {SECRET}"}], "seed": 0}
@@ -230,6 +232,31 @@ async def test_a_prompt_that_the_engine_refuses_is_the_clients_error() -> None:
     template, tokenizer = template_of("qwen")
     reply = await post(ASK, app_of(Full(template, tokenizer, "x")))
     assert (reply.status_code, reply.json()["error"]["code"]) == (400, "context_length_exceeded")
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_a_conversation_that_the_template_refuses_is_422_and_told_in_no_word_of_it(is_streamed: bool) -> None:
+    strict = "{% if messages[0].role == 'system' and messages|length == 4 %}{{ raise_exception('odd') }}{% endif %}"
+    tokenizer = families.byte_level(strict + families.LLAMA, families.LLAMA_CONTROLS, words=families.LLAMA3_WORDS)
+    target = Author(ChatTemplate.load(tokenizer, "think"), tokenizer, "<think>\nIt is so.\n</think>\n\nHere it is.")
+    said = [("system", "Be brief."), ("user", SECRET), ("assistant", "What?"), ("user", SECRET)]
+    body = ASK | {"messages": [{"role": role, "content": words} for role, words in said], "stream": is_streamed}
+    reply = await post(body, app_of(target))
+    error = reply.json()["error"]
+    assert (reply.status_code, error["code"], error["param"]) == (422, "conversation_refused", "messages")
+    assert SECRET not in reply.text
+    assert target.requests == []
+
+
+async def test_ids_that_the_engine_does_not_take_are_422_with_the_engines_reason() -> None:
+    class Picky(Author):
+        async def complete(self, request: ModelRequest) -> Completion:
+            raise Reject("unknown_tokens", f"token 99999 is not in the vocabulary; {SECRET}")
+
+    template, tokenizer = template_of("qwen")
+    reply = await post(ASK, app_of(Picky(template, tokenizer, "no")))
+    assert (reply.status_code, reply.json()["error"]["code"]) == (422, "unknown_tokens")
+    assert SECRET not in reply.text
 
 
 async def test_a_bug_is_500_and_tells_no_word_of_the_request() -> None:

@@ -85,7 +85,7 @@ def scatter(points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     x = Scale(ceiling=ceiling_of([p["x"]["high"] for p in points]), start=52, end=404)
     y = Scale(ceiling=ceiling_of([p["y"]["high"] for p in points]), start=300, end=16)
     placed = [_place(point, x, y) for point in points]
-    _place_labels(placed, width=420)
+    _place_labels(placed, width=420, left=x.at(0), bottom=y.at(0))
     return {"points": placed, "x": x, "y": y, "front": _front(placed, x, y), "width": 420, "height": 344}
 
 
@@ -118,15 +118,17 @@ def _place(point: Mapping[str, Any], x: Scale, y: Scale) -> dict[str, Any]:
     }
 
 
-def _place_labels(placed: Sequence[dict[str, Any]], *, width: float) -> None:
-    """Give each point a label's place: the nearest one that is inside and covers no dot and no other label."""
+def _place_labels(placed: Sequence[dict[str, Any]], *, width: float, left: float, bottom: float) -> None:
+    """Give each point a label's place: the nearest one that is inside, right of `left` and above `bottom` where the
+    axes are written, and covers no dot and no other label."""
     dots = [_Box(left=p["at_x"] - 6, right=p["at_x"] + 6, top=p["at_y"] - 6, bottom=p["at_y"] + 6) for p in placed]
     taken: list[_Box] = []
     for point in sorted(placed, key=lambda p: (p["at_y"], p["at_x"])):
         places = [_label_at(point, right, up) for up in (7, -16, 24, -33, 41, 58, 75) for right in (True, False)]
         inside = [p for p in places if p["box"].left >= 0 and p["box"].right <= width and p["box"].top >= 0]
         free = [p for p in inside if not any(p["box"].meets(other) for other in (*dots, *taken))]
-        chosen = (free or inside or places)[0]
+        clear = [p for p in free if p["box"].left >= left and p["box"].bottom <= bottom]
+        chosen = (clear or free or inside or places)[0]
         taken.append(chosen["box"])
         point.update({name: value for name, value in chosen.items() if name != "box"})
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tracemend.records import Finish, Parse
+from tracemend.records import Finish, Parse, Part
 from tracemend.redaction import Text
 from tracemend.traces.formats import ReasoningFormat
 from tracemend.traces.segmentation import segment
+from tracemend.traces.spans import cut_at, token_char_offsets
 from tracemend.traces.split import split_text
 from tracemend.traces.template import ChatTemplate
 
@@ -22,7 +23,7 @@ _PARTIAL = "\ufffd"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """A response so far. Both parts only grow as ids are added; a cut takes from the end of the reasoning."""
+    """A response so far. Both parts only grow as ids are added; a cut takes from the end of a part."""
 
     reasoning: Text
     answer: Text
@@ -31,6 +32,8 @@ class Reading:
     """Whether the reasoning is all there: it was closed, or the response has ended."""
     num_step_chars: int
     """Chars of the reasoning up to the end of its last whole step."""
+    num_answer_step_chars: int
+    """The same of the answer."""
 
 
 class Draft:
@@ -63,6 +66,7 @@ class Draft:
             parse=parse,
             is_settled=is_settled,
             num_step_chars=len(reasoning) if is_settled else _whole_steps(reasoning),
+            num_answer_step_chars=len(answer) if has_ended else _whole_steps(answer),
         )
 
     def _parts(self, text: str) -> tuple[str, str, Parse]:
@@ -81,17 +85,20 @@ class Draft:
             self._closed = (reasoning, len(split.text.reveal().rstrip()) - len(answer))
         return reasoning, answer, split.parse
 
-    def num_kept(self, char: int) -> int:
-        """How many ids hold nothing of the reasoning from `char` on."""
+    def num_kept(self, char: int, part: Part = Part.REASONING) -> int:
+        """How many ids hold nothing of `part` from its `char` on."""
+        if part is Part.ANSWER:
+            offsets = token_char_offsets(lambda ids: self._template.decode(ids).reveal(), self._words())
+            return cut_at(self._answer_char() + char, offsets)
         reasoning = self._template.split(self.token_ids).reasoning
         num_kept = self._template.cut_at(self.token_ids, reasoning=reasoning, char=char)
         assert num_kept >= 0, "the ids spell the reasoning that was split from them"
         return num_kept
 
-    def cut(self, char: int) -> int:
-        """Drop the reasoning from `char` on, and whatever followed; returns the number of ids dropped."""
-        stays = self._text_before(char)
-        num_before, self.token_ids = len(self.token_ids), self.token_ids[: self.num_kept(char)]
+    def cut(self, char: int, part: Part = Part.REASONING) -> int:
+        """Drop `part` from its `char` on, and whatever followed; returns the number of ids dropped."""
+        stays = self._text_before(char, part)
+        num_before, self.token_ids = len(self.token_ids), self.token_ids[: self.num_kept(char, part)]
         kept = self._template.decode(self.token_ids).reveal()
         self._lost = stays[len(kept) :] if stays.startswith(kept) else ""
         self.finish = self._closed = None
@@ -103,10 +110,15 @@ class Draft:
         gap = "" if not before or before[-1].isspace() else " "
         return self._add(self._template.plain_tokens(Text(self._lost + gap + sentence.reveal())))
 
-    def close(self, answer: Text) -> int:
-        """End the reasoning here and give `answer`; returns the number of ids added."""
-        num_added = self._add(self._template.plain_tokens(Text(self._lost))) if self._lost.strip() else 0
-        num_added += self._add(self._template.closing_tokens(answer))
+    def close(self, words: Text, part: Part = Part.REASONING) -> int:
+        """End the response with `words`: as the answer to a reasoning that ends here, or as the end of the answer;
+        returns the number of ids added."""
+        if part is Part.ANSWER:
+            *_, end = self._template.closing_tokens(Text(""))
+            num_added = self.insert(words) + self._add((end,))
+        else:
+            num_added = self._add(self._template.plain_tokens(Text(self._lost))) if self._lost.strip() else 0
+            num_added += self._add(self._template.closing_tokens(words))
         self.finish = Finish.STOP
         return num_added
 
@@ -120,8 +132,15 @@ class Draft:
         first_end = next((i for i, token in enumerate(self.token_ids) if token in ends), len(self.token_ids))
         return self.token_ids[:first_end]
 
-    def _text_before(self, char: int) -> str:
+    def _answer_char(self) -> int:
+        """Where the answer begins, in the text of the ids."""
+        split = self._template.split(self.token_ids)
+        return len(split.text.reveal().rstrip()) - len(split.answer.reveal())
+
+    def _text_before(self, char: int, part: Part) -> str:
         text = self._template.split(self.token_ids).text.reveal()
+        if part is Part.ANSWER:
+            return text[: self._answer_char() + char]
         whole = split_text(text, self._template.format, close_char=len(text))
         return text[: whole.reasoning.start + char]
 

@@ -3,8 +3,9 @@
 The intervention of IPO without its training (methods.md §10): the engine writes in chunks; once a chunk has completed
 steps of the reasoning, the detector looks at the reasoning so far, and a step that is a compliance cue is dropped
 before anybody sees it. The trigger's ids follow the ids that were kept, and the engine goes on from exactly those.
-Steps are shown when a look has cleared them; the answer follows once the whole reasoning is cleared. A response
-without a reasoning block holds nothing to look at and is shown as it comes.
+Steps are shown when a look has cleared them; the answer follows once the whole reasoning is cleared. With
+`watch="all"` the answer is looked at in the same way, behind the reasoning or alone; else it is shown as it comes, and
+so is a response without a reasoning block.
 
 It fails closed: what the detector cannot tell stays hidden until a later look clears it, and a reasoning that ends so
 ends as `on_unknown` says.
@@ -21,7 +22,7 @@ from typing import get_args
 
 from tracemend.generator.guarding import Assignment, Guarded, Piece, Tally, Trigger, guards
 from tracemend.generator.guards._draft import Draft, Reading
-from tracemend.generator.settings import GuardEnd, GuardMode
+from tracemend.generator.settings import GuardEnd, GuardMode, GuardWatch
 from tracemend.kit.errors import Reject, SetupError
 from tracemend.kit.ids import digest_of, seed_of
 from tracemend.kit.ports import Completion, CueFinder, ModelRequest, TextModel
@@ -30,6 +31,8 @@ from tracemend.records import Cue, Finish, Intervention, Part
 from tracemend.redaction import Text
 from tracemend.traces.template import ChatTemplate
 
+_GAP = "\n\n"
+"""What parts reasoning and answer in what the detector reads."""
 _REFUSAL = "I'm sorry, but I can't help with that."
 
 
@@ -39,6 +42,7 @@ def cue_trigger(
     finder: CueFinder | None = None,
     triggers: Sequence[Trigger] = (),
     mode: GuardMode = "enforce",
+    watch: GuardWatch = "reasoning",
     max_interventions: int = 3,
     on_exhausted: GuardEnd = "refuse",
     on_unknown: GuardEnd = "refuse",
@@ -51,6 +55,7 @@ def cue_trigger(
         finder: The detector; needed unless `mode` is `off`.
         triggers: The pool; a response's seed says where in it to begin, further interventions take the next ones.
         mode: `enforce`; `monitor` looks and counts and changes nothing; `off` does not look.
+        watch: `reasoning`; or `all`, the answer as well, and so a response that has no reasoning.
         max_interventions: How many cues are replaced in one response.
         on_exhausted: At one cue more: `refuse` ends the response before it, `continue` lets it pass.
         on_unknown: The same for a reasoning that ends while the detector cannot tell.
@@ -60,6 +65,7 @@ def cue_trigger(
     """
     for name, value, known in (
         ("mode", mode, get_args(GuardMode)),
+        ("watch", watch, get_args(GuardWatch)),
         ("on_exhausted", on_exhausted, get_args(GuardEnd)),
         ("on_unknown", on_unknown, get_args(GuardEnd)),
     ):
@@ -71,7 +77,7 @@ def cue_trigger(
         raise SetupError("guard 'cue_trigger' needs a detector: set `judge.detector`, or the mode to off")
     if mode == "enforce" and max_interventions and not triggers:
         raise SetupError("guard 'cue_trigger' has no triggers to put in: name a pool that holds some")
-    rules = Rules(mode, max_interventions, on_exhausted, on_unknown, chunk_tokens, Text(refusal))
+    rules = Rules(mode, watch, max_interventions, on_exhausted, on_unknown, chunk_tokens, Text(refusal))
     return CueTrigger(rules, finder=finder if mode != "off" else None, triggers=triggers)
 
 
@@ -80,6 +86,7 @@ class Rules:
     """The options, as `cue_trigger` documents them."""
 
     mode: GuardMode
+    watch: GuardWatch
     max_interventions: int
     on_exhausted: GuardEnd
     on_unknown: GuardEnd
@@ -127,9 +134,9 @@ class _Writing:
         self._counts: Counter[str] = Counter()
         self._seconds = self._look_seconds = self._money = 0.0
         self._num_cleared = 0
-        """Chars of the reasoning that a look has cleared, or that the guard put in."""
+        """Chars of what is watched that a look has cleared, or that the guard put in."""
         self._num_seen = 0
-        """Chars of the reasoning at the last look."""
+        """Chars of what is watched at the last look."""
         self._is_done_looking = finder is None
         self._shown = {Part.REASONING: 0, Part.ANSWER: 0}
         self._is_refused = False
@@ -141,13 +148,11 @@ class _Writing:
             await self._draw()
             reading = self._draft.reading()
             if not is_enforced:  # looking takes time, and nothing depends on it
-                for piece in self._news(reading, len(reading.reasoning)):
+                for piece in self._news(reading, is_open=True):
                     yield piece
             await self._watch(reading)
             if is_enforced:
-                reading = self._draft.reading()
-                num_cleared = len(reading.reasoning) if self._is_done_looking else self._num_cleared
-                for piece in self._news(reading, num_cleared):
+                for piece in self._news(self._draft.reading(), is_open=self._is_done_looking):
                     yield piece
         yield self._guarded()
 
@@ -202,21 +207,32 @@ class _Writing:
         """Look at steps that have come to their end since the last look, and act on what the detector says."""
         if self._is_done_looking:
             return
-        num_chars = reading.num_step_chars
-        if num_chars > self._num_seen or (reading.is_settled and num_chars > self._num_cleared):
+        text, num_chars, is_over = self._watched(reading)
+        if num_chars > self._num_seen or (is_over and num_chars > self._num_cleared):
             self._num_seen = num_chars
-            cue = await self._look(Text(reading.reasoning.reveal()[:num_chars]))
+            cue = await self._look(Text(text[:num_chars]))
             if cue.step > 0:
                 self._counts["num_cues"] += 1
-                self._act(max(cue.char, self._num_cleared))
+                self._act(*_place(reading, max(cue.char, self._num_cleared)))
                 return
             if cue.step == 0:
                 self._num_cleared = num_chars
-        if reading.is_settled:
+        if is_over:
             self._is_done_looking = True
             is_unknown = self._num_cleared < num_chars
             if is_unknown and self._rules.mode == "enforce" and self._rules.on_unknown == "refuse":
-                self._refuse(self._num_cleared, why="unknown")
+                self._refuse(*_place(reading, self._num_cleared), why="unknown")
+
+    def _watched(self, reading: Reading) -> tuple[str, int, bool]:
+        """What is watched so far, the chars of it in whole steps, and whether that is all that will be watched."""
+        reasoning, answer = reading.reasoning.reveal(), reading.answer.reveal()
+        if self._rules.watch == "reasoning":
+            return reasoning, reading.num_step_chars, reading.is_settled
+        if not reading.is_settled or not answer:
+            return reasoning, reading.num_step_chars, self._draft.finish is not None
+        start = _answer_start(reading)
+        text = reasoning + _GAP[: start - len(reasoning)] + answer
+        return text, start + reading.num_answer_step_chars, self._draft.finish is not None
 
     async def _look(self, reasoning: Text) -> Cue:
         assert self._finder is not None, "without a detector nothing is looked at"
@@ -233,31 +249,32 @@ class _Writing:
 
     # acting -----------------------------------------------------------------------------------------
 
-    def _act(self, char: int) -> None:
-        """There is a cue at `char` of the reasoning."""
+    def _act(self, part: Part, char: int) -> None:
+        """There is a cue at `char` of `part`."""
         if self._rules.mode == "monitor":
             self._is_done_looking = True  # the first cue is what is counted
-            self._remember(self._draft.num_kept(char), failure="monitored")
+            self._remember(self._draft.num_kept(char, part), failure="monitored")
         elif self._counts["num_interventions"] < self._rules.max_interventions:
-            self._replace(char)
+            self._replace(part, char)
         elif self._rules.on_exhausted == "refuse":
-            self._refuse(char, why="exhausted")
+            self._refuse(part, char, why="exhausted")
         else:
             self._is_done_looking = True
 
-    def _replace(self, char: int) -> None:
+    def _replace(self, part: Part, char: int) -> None:
         number = self._counts["num_interventions"]
         trigger = self._triggers[(self._assignment.seed + number) % len(self._triggers)]
-        self._counts["num_discarded_tokens"] += self._draft.cut(char)
+        self._counts["num_discarded_tokens"] += self._draft.cut(char, part)
         self._remember(len(self._draft.token_ids), trigger=trigger)
         self._counts["num_inserted_tokens"] += self._draft.insert(trigger.text)
         self._counts["num_interventions"] += 1
-        self._num_cleared = self._num_seen = len(self._draft.reading().reasoning)
+        text, _, _ = self._watched(self._draft.reading())
+        self._num_cleared = self._num_seen = len(text)
 
-    def _refuse(self, char: int, *, why: str) -> None:
-        self._counts["num_discarded_tokens"] += self._draft.cut(char)
+    def _refuse(self, part: Part, char: int, *, why: str) -> None:
+        self._counts["num_discarded_tokens"] += self._draft.cut(char, part)
         self._remember(len(self._draft.token_ids), failure=why)
-        self._counts["num_inserted_tokens"] += self._draft.close(self._rules.refusal)
+        self._counts["num_inserted_tokens"] += self._draft.close(self._rules.refusal, part)
         self._is_refused = self._is_done_looking = True
 
     def _remember(self, cut_token: int, *, trigger: Trigger | None = None, failure: str = "") -> None:
@@ -276,11 +293,15 @@ class _Writing:
 
     # telling ----------------------------------------------------------------------------------------
 
-    def _news(self, reading: Reading, num_cleared: int) -> list[Piece]:
-        """What may be shown and has not been."""
+    def _news(self, reading: Reading, *, is_open: bool) -> list[Piece]:
+        """What may be shown and has not been; all there is where the response `is_open`."""
+        num_chars, num_answer = len(reading.reasoning), len(reading.answer)
+        num_cleared = num_chars if is_open else min(self._num_cleared, num_chars)
         news = [self._piece(Part.REASONING, reading.reasoning, num_cleared)]
-        if reading.is_settled and num_cleared >= len(reading.reasoning):
-            news.append(self._piece(Part.ANSWER, reading.answer, len(reading.answer)))
+        if reading.is_settled and num_cleared >= num_chars:
+            if not is_open and self._rules.watch == "all":
+                num_answer = max(0, self._num_cleared - _answer_start(reading))
+            news.append(self._piece(Part.ANSWER, reading.answer, num_answer))
         return [piece for piece in news if piece.text]
 
     def _piece(self, part: Part, text: Text, end: int) -> Piece:
@@ -302,3 +323,15 @@ class _Writing:
         attempt = tally.num_interventions
         step = replace(self._intervention, attempt=attempt) if self._intervention else None
         return Guarded(token_ids=self._draft.token_ids, finish=self._draft.finish, tally=tally, intervention=step)
+
+
+def _answer_start(reading: Reading) -> int:
+    """The char of what is watched at which the answer begins."""
+    return len(reading.reasoning) + (len(_GAP) if reading.reasoning else 0)
+
+
+def _place(reading: Reading, char: int) -> tuple[Part, int]:
+    """The part, and the char in it, of a char of what is watched."""
+    start, is_begun = _answer_start(reading), bool(reading.answer)
+    is_in_answer = is_begun and char >= start
+    return (Part.ANSWER, char - start) if is_in_answer else (Part.REASONING, min(char, len(reading.reasoning)))
