@@ -15,16 +15,21 @@ from tracemend.adapters.kafka_topics import KafkaTopics, Replication
 from tracemend.topics import CHECKPOINTS, CONTINUATIONS, GENERATIONS, Topic
 
 TOPICS = (CONTINUATIONS, GENERATIONS, CHECKPOINTS)
+SINGLE = Replication(factor=1, min_isr=1)
 
 
 @asynccontextmanager
 async def kafka_namespace(
-    *, partitions: int = 1, topics: Sequence[Topic] = TOPICS, url: str = ""
+    *,
+    partitions: int = 1,
+    topics: Sequence[Topic] = TOPICS,
+    url: str = "",
+    replication: Replication = SINGLE,
 ) -> AsyncIterator[KafkaSettings]:
     """Settings for a namespace of its own that holds `topics` and the topics beside them."""
     address = url or f"kafka:{needs_server('KAFKA_BOOTSTRAP_SERVERS')}"
     settings = settings_of(f"{address}?namespace=test-{uuid.uuid4().hex[:12]}")
-    keeper = KafkaTopics(settings, Replication(factor=1, min_isr=1))
+    keeper = KafkaTopics(settings, replication)
     await keeper.apply([replace(topic, partitions=partitions) for topic in topics])
     try:
         yield settings

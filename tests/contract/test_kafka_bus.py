@@ -86,7 +86,7 @@ async def test_work_that_outlasts_the_poll_interval_keeps_its_partition_and_comm
     delivery = await take(subscription)
     await asyncio.sleep(5)
     await delivery.ack()
-    await asyncio.wait_for(bus.drained(), 10)
+    await asyncio.wait_for(bus.drained(), 40)
     assert (await committed(settings, "g"))[GENERATIONS.name] == 1
     await bus.aclose()
 

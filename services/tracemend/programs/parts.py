@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from tracemend.embedded.workspace import Workspace
-from tracemend.kit.ports import Bus
+from tracemend.kit.errors import Retry, SetupError
+from tracemend.kit.ports import Bus, Store
 from tracemend.kit.pump import Pump
 from tracemend.kit.results import Results
 from tracemend.kit.server_ports import ServerTables
@@ -23,15 +26,18 @@ from tracemend.programs.building import Builder
 from tracemend.programs.plans import Plans
 from tracemend.programs.routing import RoutedBus
 from tracemend.programs.watching import RunWatch
-from tracemend.runtime.opening import open_bus, open_ledger, open_server_tables, open_store
-from tracemend.runtime.program import Program
+from tracemend.runtime.opening import open_bus, open_ledger, open_server_tables, open_store, open_topic_keeper
+from tracemend.runtime.program import Phase, Program
 from tracemend.runtime.program_settings import ProgramSettings
+from tracemend.runtime.stores import close, prove
 from tracemend.runtime.telemetry_ports import measured_ledger, traced_store
-from tracemend.topics import ALL
+from tracemend.topics import ALL, Topic, of_targets
 from tracemend.wire import WireCodec
 
 _ABSENT = "0" * 64
 """The digest of no blob."""
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,17 +69,26 @@ class Parts:
 
 
 @asynccontextmanager
-async def open_parts(settings: ProgramSettings, program: Program[Any]) -> AsyncIterator[Parts]:
-    """Open what `settings` name, and have `program` depend on it."""
+async def open_parts(
+    settings: ProgramSettings, program: Program[Any], *, topics: Sequence[Topic] = ()
+) -> AsyncIterator[Parts]:
+    """Open what `settings` name, prove the store, and have `program` depend on all of it: on the bus as far as it has
+    `topics`, those that every cluster has where none are given."""
     async with AsyncExitStack() as stack:
         telemetry = program.telemetry
-        store = traced_store(await asyncio.to_thread(open_store, settings.store, telemetry=telemetry), telemetry)
+        bare = await asyncio.to_thread(open_store, settings.store, telemetry=telemetry)
+        stack.push_async_callback(close, bare)
+        await _prove(bare, within_s=settings.dependencies.start_within_s)
+        store = traced_store(bare, telemetry)
         ledger = measured_ledger(await asyncio.to_thread(open_ledger, settings.ledger.reveal()), telemetry)
         stack.push_async_callback(ledger.aclose)
         tables = await asyncio.to_thread(open_server_tables, settings.ledger.reveal())
         stack.push_async_callback(tables.aclose)
         bus = await asyncio.to_thread(open_bus, settings.bus, store=store, telemetry=telemetry)
         stack.push_async_callback(bus.aclose)
+        keeper = await asyncio.to_thread(open_topic_keeper, settings.bus)
+        stack.push_async_callback(keeper.aclose)
+        program.depends_on("bus", lambda: keeper.check(topics or of_targets([])))
         program.depends_on("store", lambda: store.has(_ABSENT))
         program.depends_on("ledger", lambda: ledger.run_state(""))
         results = Results(store=store, ledger=ledger, codec=WireCodec(), topics=ALL)
@@ -92,12 +107,29 @@ async def open_parts(settings: ProgramSettings, program: Program[Any]) -> AsyncI
         )
 
 
+async def _prove(store: Store, *, within_s: float) -> None:
+    """Prove the store once it answers; a server that stays away is a `SetupError`."""
+    try:
+        async with asyncio.timeout(within_s):
+            while True:
+                try:
+                    return await prove(store)
+                except Retry as away:
+                    log.warning("the store is not proved yet", reason=away.reason)
+                    await asyncio.sleep(away.after_s)
+    except TimeoutError:
+        raise SetupError(f"the store could not be proved within {within_s:g} s; see that its server answers") from None
+
+
 def cache_of(settings: ProgramSettings) -> Path:
     """Where the proving ground's own model is kept."""
     return settings.folder / "cache"
 
 
 def run_pumps(program: Program[Any], pumps: Sequence[Pump]) -> None:
-    """Have `program` run `pumps` until it stops."""
+    """Have `program` run `pumps` until it stops; then all cease to take in before any is waited for."""
     for pump in pumps:
-        program.runs(f"pump {pump.stage.name}", pump.run())
+        name = f"pump {pump.stage.name}"
+        program.on_drain(Phase.INTAKE, name, pump.stop_intake)
+        program.on_drain(Phase.FINISH, name, pump.drain)
+        program.runs(name, pump.run())

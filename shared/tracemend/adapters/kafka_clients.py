@@ -101,7 +101,7 @@ def open_producer(settings: KafkaSettings) -> KafkaProducer:
     """A producer whose acknowledged records are on every in-sync replica, once and in order. Blocks to connect."""
     from kafka import KafkaProducer
 
-    return _connect(
+    producer: KafkaProducer = _connect(
         settings,
         KafkaProducer,
         enable_idempotence=True,
@@ -118,6 +118,9 @@ def open_producer(settings: KafkaSettings) -> KafkaProducer:
         metrics_enabled=False,  # ours are kit.telemetry's
         allow_auto_create_topics=False,
     )
+    # The client keeps that option from what asks for metadata, so that brokers which make topics would make ours.
+    producer._metadata.config["allow_auto_create_topics"] = False
+    return producer
 
 
 def open_consumer(settings: KafkaSettings, *, group: str | None) -> KafkaConsumer:

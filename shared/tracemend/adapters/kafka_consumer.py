@@ -5,13 +5,14 @@ its own and work is handed over through one buffer per topic, the most urgent fi
 partitions: those of a topic whose buffer is full, whose records are not due, or whose oldest record in work holds up
 too many that are done. Pauses are worked out anew before every poll and for every partition that is newly assigned.
 
-Only this module commits, and only contiguous prefixes. When partitions are taken away, nothing more of them is handed
+Only contiguous prefixes are committed (`kafka_commits`). When partitions are taken away, nothing more of them is handed
 out, what is in work may end for a while, what has ended is committed, and then they go (KIP-429).
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 import threading
 import time
@@ -24,13 +25,16 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from tracemend.adapters.kafka_clients import KafkaSettings, open_consumer
+from tracemend.adapters.kafka_commits import Commits
 from tracemend.adapters.kafka_envelope import DUE, GROUP, parcel_of, time_in
 from tracemend.adapters.kafka_partition import Delayed, Entry, Partition
 from tracemend.kit.errors import SetupError
-from tracemend.kit.telemetry import ASSIGNED, COMMIT_GAP, COMMITS, LAG_ITEMS, REBALANCES, Telemetry
+from tracemend.kit.telemetry import ASSIGNED, COMMIT_GAP, LAG_ITEMS, LAG_SECONDS, QUEUE_AGE, REBALANCES, Telemetry
 
 if TYPE_CHECKING:
     from kafka import KafkaConsumer, TopicPartition
+
+_LONGEST_DELAY_S = 3600.0
 
 log = structlog.get_logger(__name__)
 
@@ -76,6 +80,7 @@ class Reader:
         self._sources = sources
         self._group = group
         self._joined = joined
+        self._names = {name for name, _ in sources.values()}
         self._buffers: dict[str, deque[Entry]] = {topic: deque() for _, topic in sources.values()}
         self._news = news
         self._loop = asyncio.get_running_loop()
@@ -83,7 +88,6 @@ class Reader:
         self._limits = limits
         self._partitions: dict[TopicPartition, Partition] = {}
         self._stopping = threading.Event()
-        self._is_committing = False
         self._next_commit_s = self._next_measure_s = 0.0
         self.failure: BaseException | None = None
         """Why reading ended by itself; the subscription raises it."""
@@ -135,18 +139,21 @@ class Reader:
         consumer = self._opened()
         if consumer is None:
             return
-        self._is_committing = False
+        commits = Commits(
+            consumer, group=self._group, telemetry=self._telemetry, answer_s=2 * self._settings.request_timeout_s
+        )
         try:
-            consumer.subscribe(list(self._sources), listener=_listener(self, consumer))
+            consumer.subscribe(list(self._sources), listener=_listener(self, consumer, commits))
             self._await_topics(consumer)
             while not self._stopping.is_set():
-                self._turn(consumer)
-            self._commit_at_last(consumer)
+                self._turn(consumer, commits)
+            commits.at_last(self._partitions)
         finally:
             for partition in self._partitions.values():
                 partition.close()
             consumer.close(autocommit=False, timeout_ms=5000)
             self._forget(list(self._partitions))
+            self._measure(consumer)  # nothing is in hand here now
 
     def _opened(self) -> KafkaConsumer | None:
         """A connected consumer; waits for brokers that are away, until stopped."""
@@ -170,7 +177,7 @@ class Reader:
                 log.warning("waiting for topics", group=self._group, missing=missing)
             self._stopping.wait(0.2)
 
-    def _turn(self, consumer: KafkaConsumer) -> None:
+    def _turn(self, consumer: KafkaConsumer, commits: Commits) -> None:
         from kafka.errors import AuthorizationError, KafkaError
 
         self._apply_pauses(consumer, self._partitions)
@@ -190,7 +197,7 @@ class Reader:
         if num_new:
             self._loop.call_soon_threadsafe(self._news.set)
         if time.monotonic() >= self._next_commit_s:
-            self._commit(consumer)
+            commits.ask(self._partitions)
             self._next_commit_s = time.monotonic() + self._limits.commit_every_s
         if time.monotonic() >= self._next_measure_s:
             self._measure(consumer)
@@ -200,14 +207,16 @@ class Reader:
         """Buffer what was polled; returns how many may be worked now."""
         num_new = 0
         for record in records:
-            if not partition.deliver(record.offset, at_s=now_s):
+            if not partition.deliver(record.offset, at_s=now_s, written_s=record.timestamp / 1000):
                 continue
             parcel = parcel_of(record, partition.name)
             if parcel.headers.get(GROUP, self._group) != self._group:
                 partition.finish(record.offset, was_handed=False)
                 continue
             entry = Entry(partition=partition, offset=record.offset, parcel=parcel, written_s=record.timestamp / 1000)
-            due_s = time_in(parcel.headers, DUE)
+            # A header may come from anybody: what lies on no delay topic was not put back, and a delay has an end.
+            is_put_back = partition.name != partition.topic
+            due_s = min(time_in(parcel.headers, DUE), entry.written_s + _LONGEST_DELAY_S) if is_put_back else 0.0
             if partition.delayed or due_s > now_s:
                 partition.delayed.append(Delayed(due_s, entry))
             else:
@@ -241,52 +250,6 @@ class Reader:
             or partition.is_full(window=limits.window, age_s=limits.window_age_s, now_s=now_s)
         )
 
-    # ----------------------------------------------------------------------------------------- commits
-
-    def _due(self, among: Collection[TopicPartition]) -> dict[TopicPartition, int]:
-        offsets = {tp: self._partitions[tp].to_commit for tp in among}
-        return {tp: offset for tp, offset in offsets.items() if offset is not None}
-
-    def _commit(self, consumer: KafkaConsumer) -> None:
-        """Ask for a commit and go on polling: a commit that is waited for while the group rebalances would keep this
-        member from joining, which the commit waits for. The answer comes in a later poll."""
-        due = self._due(self._partitions)
-        if not due or self._is_committing:
-            return
-
-        def answered(_: object, answer: object) -> None:
-            self._is_committing = False
-            if isinstance(answer, Exception):  # a rebalance is on its way, or the coordinator moved: later
-                self._commit_failed(answer)
-            else:
-                self._committed(going, due)
-
-        going = dict(self._partitions)
-        self._is_committing = True
-        consumer.commit_async(_for_broker(due), callback=answered)
-
-    def _commit_at_last(self, consumer: KafkaConsumer) -> None:
-        from kafka.errors import KafkaError
-
-        due = self._due(self._partitions)
-        if not due:
-            return
-        try:
-            consumer.commit(_for_broker(due), timeout_ms=3000)
-        except KafkaError as error:  # then the next owner repeats it
-            self._commit_failed(error)
-        else:
-            self._committed(self._partitions, due)
-
-    def _committed(self, partitions: Mapping[TopicPartition, Partition], offsets: Mapping[TopicPartition, int]) -> None:
-        for tp, offset in offsets.items():
-            partitions[tp].committed(offset)
-        self._telemetry.count(COMMITS, group=self._group, outcome="ok")
-
-    def _commit_failed(self, error: Exception) -> None:
-        self._telemetry.count(COMMITS, group=self._group, outcome="failed")
-        log.warning("commit failed", group=self._group, error=type(error).__name__)
-
     # -------------------------------------------------------------------------------------- rebalances
 
     def assigned(self, consumer: KafkaConsumer, partitions: Collection[TopicPartition]) -> None:
@@ -297,11 +260,10 @@ class Reader:
             self._partitions[tp] = Partition(name=name, number=tp.partition, topic=topic)
         self._apply_pauses(consumer, partitions)
 
-    async def revoked(self, consumer: KafkaConsumer, partitions: Collection[TopicPartition]) -> None:
+    async def revoked(self, commits: Commits, partitions: Collection[TopicPartition]) -> None:
         """Partitions that will be another's: let their work end, commit, let go. Runs on the client's own scheduler,
         which keeps the heartbeats going."""
-        from kafka.errors import KafkaError
-        from kafka.net.selector import KernelEvent
+        from kafka.net.selector import KernelEvent  # what the client's own `sleep` makes, which it does not hand out
 
         going = {tp: self._partitions[tp] for tp in partitions if tp in self._partitions}
         for partition in going.values():
@@ -311,14 +273,7 @@ class Reader:
             if self._stopping.is_set():
                 break
             await KernelEvent("_sleep", 0.01)
-        due = self._due(going)
-        if due:
-            try:
-                await consumer.commit_async(_for_broker(due))
-            except KafkaError as error:
-                self._commit_failed(error)
-            else:
-                self._committed(going, due)
+        await commits.hand_over(going)
         self._forget(going)
 
     def lost(self, partitions: Collection[TopicPartition]) -> None:
@@ -336,24 +291,23 @@ class Reader:
     # ------------------------------------------------------------------------------------- measurements
 
     def _measure(self, consumer: KafkaConsumer) -> None:
-        self._telemetry.gauge(ASSIGNED, len(self._partitions), group=self._group)
-        self._telemetry.gauge(COMMIT_GAP, sum(p.gap for p in self._partitions.values()), group=self._group)
-        behind = dict.fromkeys(self._buffers, 0)
-        for tp, partition in self._partitions.items():
-            end = consumer.highwater(tp)
-            if end is not None and (read := partition.num_read) is not None:
-                behind[partition.topic] += max(0, end - read)
-        for topic, number in behind.items():
-            self._telemetry.gauge(LAG_ITEMS, number, group=self._group, topic=topic)
+        now_s, topics = time.time(), sorted({topic for _, topic in self._sources.values()})
+        for topic in topics:
+            its = {tp: partition for tp, partition in self._partitions.items() if partition.topic == topic}
+            labels = {"group": self._group, "topic": topic if topic in self._names else f"{topic}.retry"}
+            states = {tp: partition.standing for tp, partition in its.items()}
+            ends = {tp: consumer.highwater(tp) for tp in its}
+            behind = [max(0, (ends[tp] or 0) - at.offset) for tp, at in states.items() if at.offset is not None]
+            written_s = min((at.written_s for at in states.values()), default=math.inf)
+            read_s = min((at.read_s for at in states.values()), default=math.inf)
+            self._telemetry.gauge(ASSIGNED, len(its), **labels)
+            self._telemetry.gauge(COMMIT_GAP, sum(at.num_gap for at in states.values()), **labels)
+            self._telemetry.gauge(LAG_ITEMS, sum(behind), **labels)
+            self._telemetry.gauge(LAG_SECONDS, max(0.0, now_s - written_s) if written_s < math.inf else 0.0, **labels)
+            self._telemetry.gauge(QUEUE_AGE, max(0.0, now_s - read_s) if read_s < math.inf else 0.0, **labels)
 
 
-def _for_broker(offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, Any]:
-    from kafka.structs import OffsetAndMetadata
-
-    return {tp: OffsetAndMetadata(offset, "", -1) for tp, offset in offsets.items()}
-
-
-def _listener(reader: Reader, consumer: KafkaConsumer) -> Any:
+def _listener(reader: Reader, consumer: KafkaConsumer, commits: Commits) -> Any:
     """Rebalance callbacks for the client, whose base class is imported with it."""
     from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
 
@@ -362,7 +316,7 @@ def _listener(reader: Reader, consumer: KafkaConsumer) -> Any:
             reader.assigned(consumer, assigned)
 
         async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
-            await reader.revoked(consumer, revoked)
+            await reader.revoked(commits, revoked)
 
         async def on_partitions_lost(self, lost: Collection[TopicPartition]) -> None:
             reader.lost(lost)

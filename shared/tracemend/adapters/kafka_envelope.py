@@ -104,7 +104,7 @@ def put_back(parcel: Parcel, topic: str, *, group: str, delay_s: float, origin: 
 def buried(parcel: Parcel, topic: str, *, group: str, reason: str, origin: str) -> Parcel:
     """`parcel` for the dead-letter topic `topic`, with why and where from."""
     headers = {
-        **parcel.headers,
+        **{name: value for name, value in parcel.headers.items() if name != REDRIVEN},  # it would pass for a marker
         DEAD_REASON: reason,
         DEAD_GROUP: group,
         DEAD_TIME: f"{time.time():.3f}",

@@ -7,7 +7,23 @@ control records): the prefix is over what was delivered, not over numbers. Knows
 
 from __future__ import annotations
 
+import math
 from collections import deque
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How far the work on a partition is done, for measurements."""
+
+    offset: int | None = None
+    """The first that is not done; None before anything was delivered."""
+    read_s: float = math.inf
+    """When that one was delivered, Unix time; infinite where all that was delivered is done."""
+    written_s: float = math.inf
+    """When the broker got it."""
+    num_gap: int = 0
+    """Done, and behind one that is not."""
 
 
 class Offsets:
@@ -16,19 +32,19 @@ class Offsets:
     __slots__ = ("_committed", "_delivered", "_done", "_next")
 
     def __init__(self) -> None:
-        self._delivered: deque[tuple[int, float]] = deque()
-        """(offset, when it was delivered), from the first that is not done."""
+        self._delivered: deque[tuple[int, float, float]] = deque()
+        """(offset, when it was delivered, when it was written), from the first that is not done."""
         self._done: set[int] = set()
         """Those of `_delivered` that are done."""
         self._next: int | None = None
         self._committed: int | None = None
 
-    def deliver(self, offset: int, *, at_s: float) -> bool:
+    def deliver(self, offset: int, *, at_s: float, written_s: float = 0.0) -> bool:
         """Take note of a delivered offset, in the order of the partition; False if it was delivered before."""
         newest = self.newest
         if newest is not None and offset <= newest:
             return False
-        self._delivered.append((offset, at_s))
+        self._delivered.append((offset, at_s, written_s))
         return True
 
     def finish(self, offset: int) -> None:
@@ -37,7 +53,7 @@ class Offsets:
             return
         self._done.add(offset)
         while self._delivered and self._delivered[0][0] in self._done:
-            first, _ = self._delivered.popleft()
+            first, _, _ = self._delivered.popleft()
             self._done.discard(first)
             self._next = first + 1
 
@@ -56,6 +72,14 @@ class Offsets:
         if self._delivered:
             return self._delivered[-1][0]
         return None if self._next is None else self._next - 1
+
+    @property
+    def standing(self) -> Standing:
+        """How far the done prefix reaches, and how old what follows it is."""
+        if self._delivered:
+            offset, at_s, written_s = self._delivered[0]
+            return Standing(offset=offset, read_s=at_s, written_s=written_s, num_gap=self.gap)
+        return Standing(offset=self._next)
 
     @property
     def num_open(self) -> int:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from tracemend.adapters.kafka_envelope import Parcel
-from tracemend.adapters.kafka_offsets import Offsets
+from tracemend.adapters.kafka_offsets import Offsets, Standing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -56,10 +56,10 @@ class Partition:
         self._is_ours = True
         self._num_handed = 0
 
-    def deliver(self, offset: int, *, at_s: float) -> bool:
+    def deliver(self, offset: int, *, at_s: float, written_s: float = 0.0) -> bool:
         """Count a record as read; False if it was read before."""
         with self._lock:
-            return self._offsets.deliver(offset, at_s=at_s)
+            return self._offsets.deliver(offset, at_s=at_s, written_s=written_s)
 
     def hand_out(self) -> bool:
         """Whether one of the read records may be worked now; then it must come back by `finish` or `take_back`."""
@@ -95,17 +95,10 @@ class Partition:
             return self._offsets.is_full(window=window, age_s=age_s, now_s=now_s)
 
     @property
-    def gap(self) -> int:
-        """Records that are done and wait for an older one before they can be committed."""
+    def standing(self) -> Standing:
+        """How far the work is done."""
         with self._lock:
-            return self._offsets.gap
-
-    @property
-    def num_read(self) -> int | None:
-        """The offset after the last that was read; None before the first."""
-        with self._lock:
-            newest = self._offsets.newest
-        return None if newest is None else newest + 1
+            return self._offsets.standing
 
     @property
     def is_busy(self) -> bool:

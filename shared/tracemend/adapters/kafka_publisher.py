@@ -2,8 +2,7 @@
 
 Called by the bus for what stages publish, by deliveries for what is put back or buried, and by redrives. The client
 blocks, so it runs in threads of its own. A failed report fails the batch (`Retry`): what was sent of it goes out
-again and is a repeat, which consumers expect. After an error that the client does not get over, the next batch gets a
-new client.
+again and is a repeat, which consumers expect. After an error, the next batch gets a new client.
 """
 
 from __future__ import annotations
@@ -86,7 +85,7 @@ class Publisher:
             for report in reports:
                 report.get(timeout=self._settings.delivery_timeout_s + 5)
         except KafkaError as error:
-            self._failed(producer, error)
+            self._failed(producer, error, sorted({parcel.topic for parcel in parcels}))
 
     def _connected(self) -> KafkaProducer:
         with self._lock:
@@ -97,16 +96,10 @@ class Publisher:
                     raise Retry(str(away), after_s=1.0) from None
             return self._producer
 
-    def _failed(self, producer: KafkaProducer, error: Exception) -> None:
-        from kafka.errors import (
-            AuthorizationError,
-            KafkaTimeoutError,
-            MessageSizeTooLargeError,
-            RecordListTooLargeError,
-        )
+    def _failed(self, producer: KafkaProducer, error: Exception, topics: Sequence[str]) -> None:
+        from kafka.errors import AuthorizationError, MessageSizeTooLargeError, RecordListTooLargeError
 
-        if not getattr(error, "retriable", False) and not isinstance(error, KafkaTimeoutError):
-            self._drop(producer)
+        self._drop(producer)
         if isinstance(error, AuthorizationError):
             raise SetupError(f"Kafka lets us not write ({error}); grant WRITE on the topics of the catalogue") from None
         if isinstance(error, (MessageSizeTooLargeError, RecordListTooLargeError)):
@@ -114,11 +107,12 @@ class Publisher:
                 f"Kafka takes no record as large as ours ({error}); raise max.message.bytes of the topics, or open the "
                 "bus with a store, so that large bodies become claim checks"
             ) from None
-        log.warning("publishing failed", error=type(error).__name__)
+        log.warning("publishing failed", error=type(error).__name__, topics=topics)
         raise Retry(f"kafka: {type(error).__name__}", after_s=1.0) from None
 
     def _drop(self, producer: KafkaProducer) -> None:
-        """Leave a client that cannot go on (fenced, out of sequence); whoever else waits on it gets its error too."""
+        """Leave a client that has failed: after a record that ran out of time, the sequence of its partition has a hole
+        that no later record gets past. Whoever else waits on it gets an error too, and tries again."""
         with self._lock:
             is_current = self._producer is producer
             if is_current:

@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 
 import zstandard
 
+from tracemend.kit import crash_points
 from tracemend.kit.errors import TracemendError
 from tracemend.kit.ports import Address, Codec, Cost, Ledger, Store
 from tracemend.topics import Topic
@@ -75,6 +76,7 @@ class Results:
     ) -> dict[str, tuple[Product, ...]]:
         """Make `frames` (work key → frame) durable; the products of earlier writers for the keys that lost to them."""
         addresses = await self._write(frames)
+        crash_points.reached(crash_points.BEFORE_LEDGER)
         winners = await self._ledger.finish(addresses, run=run, costs=costs, subjects=subjects)
         return {key: await self.read(winner) for key, winner in winners.items() if winner != addresses[key]}
 

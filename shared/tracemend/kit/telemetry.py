@@ -134,14 +134,20 @@ OUTCOMES = _metric("counter", "outcomes_total", "Units that ended, by how.", sta
 MONEY = _metric("counter", "money_total", "Money spent, in the currency of the price table.", stage=_ANY)
 
 # The bus.
-QUEUE_AGE = _metric("gauge", "queue_age_seconds", "Age of the oldest message in hand.", group=_ANY, topic=_ANY)
-LAG_ITEMS = _metric("gauge", "lag_items", "Messages behind the end of the topic.", group=_ANY, topic=_ANY)
-LAG_SECONDS = _metric("gauge", "lag_seconds", "Seconds behind the end of the topic.", group=_ANY, topic=_ANY)
-COMMIT_GAP = _metric("gauge", "commit_gap_items", "Messages done out of order, uncommitted.", group=_ANY)
+QUEUE_AGE = _metric(
+    "gauge", "queue_age_seconds", "How long the oldest message in hand was read ago.", group=_ANY, topic=_ANY
+)
+LAG_ITEMS = _metric(
+    "gauge", "lag_items", "Messages from the first that is not done to the end of the topic.", group=_ANY, topic=_ANY
+)
+LAG_SECONDS = _metric(
+    "gauge", "lag_seconds", "Seconds since the first that is not done was written.", group=_ANY, topic=_ANY
+)
+COMMIT_GAP = _metric("gauge", "commit_gap_items", "Messages done out of order, uncommitted.", group=_ANY, topic=_ANY)
 COMMITS = _metric("counter", "commits_total", "Offset commits.", group=_ANY, outcome=("ok", "failed"))
 REDELIVERED = _metric("counter", "redelivered_total", "Messages delivered more than once.", group=_ANY)
 REBALANCES = _metric("counter", "rebalances_total", "Changes of partition assignment.", group=_ANY)
-ASSIGNED = _metric("gauge", "assigned_partitions", "Partitions assigned to this process.", group=_ANY)
+ASSIGNED = _metric("gauge", "assigned_partitions", "Partitions assigned to this process.", group=_ANY, topic=_ANY)
 PUBLISHED = _metric("counter", "published_total", "Messages published.", topic=_ANY, outcome=("ok", "failed"))
 PUBLISH_SECONDS = _metric("histogram", "publish_seconds", "Seconds until a batch was durable in the bus.", SECONDS)
 MESSAGE_AGE = _metric("histogram", "message_age_seconds", "Seconds from publishing to delivery.", SECONDS, topic=_ANY)

@@ -152,7 +152,7 @@ async def test_the_loser_of_a_race_publishes_the_winners_result(tmp_path: Path) 
         race.append(asyncio.ensure_future(bench.results.save({"work_request_a": frame}, run="r", costs={})))
 
     race: list[asyncio.Future[object]] = []
-    stage.behave = win_elsewhere  # type: ignore[assignment]  # a side effect is all that is wanted
+    stage.behave = win_elsewhere  # a side effect is all that is wanted
     async with running(bench, bench.pump(stage)):
         await bench.ledger.open_run("r", plan="p")
         await bench.bus.publish([message("a")])
