@@ -1,0 +1,80 @@
+"""The six composed programs refuse whoever may not call, and survive whatever bytes they are called with.
+
+TRACEMEND_FUZZ is how many calls are thrown at each service, 1,000 where it is unset.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from tests.cluster.spine import SERVICES, Spine
+from tests.fuzzing import fuzz
+from tests.rpc_client import plain_channel, start
+from tests.unit.runtime.test_rpc_permissions import METHODS
+
+from tracemend.runtime.rpc.methods import Method
+from tracemend.runtime.rpc.permissions import PERMISSIONS, Role
+
+pytestmark = pytest.mark.servers
+
+NUMBER = int(os.environ.get("TRACEMEND_FUZZ", "1_000"))
+_READY_S = 180.0
+
+
+def methods_of_service(service: str) -> list[Method]:
+    return [method for method in METHODS if method.service == f"tracemend.api.{service}.v1.{service.title()}Service"]
+
+
+async def until_served(spine: Spine, service: str) -> None:
+    """Wait until the service's gRPC port answers."""
+    async with plain_channel(spine.ports[service]) as channel, asyncio.timeout(_READY_S):
+        await channel.channel_ready()
+
+
+async def status_of(channel: Any, method: Method) -> grpc.StatusCode:
+    """How a call with an empty message ends; OK also for a stream that goes on."""
+    call = start(channel, method, [b""], within_s=5, x_tracemend_purpose="a test of the table")
+    try:
+        if method.streams_responses and await call.read() is not grpc.aio.EOF:
+            return grpc.StatusCode.OK
+    except grpc.aio.AioRpcError as error:
+        return error.code()
+    return await call.code()  # of a stream that ended without a word, too
+
+
+@pytest.mark.parametrize("role", [Role.AUDITOR])
+def test_every_method_of_every_program_is_denied_to_who_may_not_call_it(role: Role, tmp_path: Path) -> None:
+    async def check() -> None:
+        async with Spine.on_servers(tmp_path, TRACEMEND_RPC_ANONYMOUS_ROLES=f"[{role.value}]") as spine:
+            spine.start_all()
+            codes: dict[str, grpc.StatusCode] = {}
+            for service in SERVICES:
+                await until_served(spine, service)
+                async with plain_channel(spine.ports[service]) as channel:
+                    codes |= {
+                        method.full_name: await status_of(channel, method) for method in methods_of_service(service)
+                    }
+            assert codes.keys() == PERMISSIONS.keys()
+            denied = {name for name, code in codes.items() if code is grpc.StatusCode.PERMISSION_DENIED}
+            assert denied == {name for name, roles in PERMISSIONS.items() if role not in roles}
+
+    asyncio.run(check())
+
+
+def test_bytes_thrown_at_the_composed_programs_find_no_bug_and_end_none(tmp_path: Path) -> None:
+    async def check() -> None:
+        async with Spine.on_servers(tmp_path, TRACEMEND_RPC_ANONYMOUS_ROLES=f"[{Role.SERVICE.value}]") as spine:
+            spine.start_all()
+            for service in SERVICES:
+                await until_served(spine, service)
+                async with plain_channel(spine.ports[service]) as channel:
+                    counts = await fuzz(channel, methods_of_service(service), number=NUMBER, seed=23)
+                assert {name.partition(":")[0] for name in counts} == {m.name for m in methods_of_service(service)}
+            assert {name: process.poll() for name, process in spine.processes.items()} == dict.fromkeys(SERVICES)
+
+    asyncio.run(check())
