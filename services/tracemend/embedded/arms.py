@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from tracemend.embedded import carrying
 from tracemend.embedded.assembling import Assembler
 from tracemend.embedded.models import Target
 from tracemend.embedded.phases import once
@@ -77,6 +78,8 @@ class Arms:
                 lambda: self._train(arm, settings, target=target, parent=parent, train=train, score=score),
             )
             checkpoint = Checkpoint(**fields)
+            if self.workspace.is_shared:
+                await carrying.fetch(self.workspace, self.run, checkpoint)
             if await asyncio.to_thread(self._is_in_place, checkpoint, target):
                 return checkpoint
         raise AssertionError("a training that has just ended is in place")
@@ -100,9 +103,12 @@ class Arms:
             self.observer.phase(f"train {name}")
             checkpoint = await train(self._job(arm, name, candidate, target=target, parent=parent))
             candidates.append((candidate.learning_rate, checkpoint))
-        if settings.sweep is None:
-            return dataclasses.asdict(candidates[0][1])
-        return dataclasses.asdict(await self._best(arm, settings.sweep, candidates, target=target, score=score))
+        best = candidates[0][1]
+        if settings.sweep is not None:
+            best = await self._best(arm, settings.sweep, candidates, target=target, score=score)
+        if self.workspace.is_shared:  # before the phase has its result, which sends others to the store
+            await carrying.keep(self.workspace, self.run, best)
+        return dataclasses.asdict(best)
 
     async def _best(
         self,

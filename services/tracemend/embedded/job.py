@@ -1,10 +1,10 @@
-"""The rest of a cluster's run as one process: `python -m tracemend.embedded.job`.
+"""The rest of a cluster's run, or one arm's part of it, as a process: `python -m tracemend.embedded.job`.
 
-Launched by the coordinator when every unit that the services work on has ended. It is the embedded pipeline over the
-cluster's ledger and store: what is done is found there, what is left (arms that start from trained models, datasets,
-trainings, evaluations, the report) is done here. The order comes as one line of JSON on standard input, which stays
-open: when it closes, whoever launched the job is gone, and the job ends. One line of JSON on standard output says how
-it ended; the exit code is 0 where the job is done.
+Launched by the coordinator when every unit that the services work on has ended, and by servicers for what they are
+asked. It is the embedded pipeline over the cluster's ledger and store: what is done is found there, what is left (arms
+that start from trained models, datasets, trainings, evaluations, the report) is done here. The order comes as one line
+of JSON on standard input, which stays open: when it closes, whoever launched the job is gone, and the job ends. One
+line of JSON on standard output says how it ended; the exit code is 0 where the job is done.
 
 Attempts are fenced: one that is not the newest learns it at its next heartbeat, and ends without a result.
 """
@@ -14,10 +14,12 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import math
 import os
 import signal
 import sys
 import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from typing import Any
 import structlog
 
 from tracemend.embedded.budget import BudgetSpent
+from tracemend.embedded.goals import Goal
 from tracemend.embedded.pipeline import Finished, finish_run
 from tracemend.embedded.plan import from_content
 from tracemend.embedded.progress import Silent
@@ -33,6 +36,7 @@ from tracemend.kit.errors import Retry, SetupError
 from tracemend.kit.ids import canonical
 from tracemend.kit.logs import log_to_stderr
 from tracemend.kit.ports import Address
+from tracemend.kit.pump import PumpStats
 from tracemend.kit.server_ports import Fenced, Jobs
 from tracemend.runtime.opening import open_server_tables
 
@@ -56,6 +60,35 @@ class Order:
     """Scratch space of the run on this machine: an attempt goes on with what another one left there."""
     cache: str
     worker: str
+    goal: Goal | None = None
+    """What of the run; all of it where there is none."""
+
+    @classmethod
+    def read(cls, line: str) -> Order:
+        """The order that `line` is the JSON of."""
+        fields = json.loads(line)
+        goal = fields.pop("goal")
+        return cls(**fields, goal=Goal(**goal) if goal is not None else None)
+
+
+class Gauge(Silent):
+    """An observer that keeps the last numbers, for the heartbeat. Prompts are told as samples."""
+
+    def __init__(self, *, num_samples: int) -> None:
+        self.told: dict[str, float] = {}
+        self._num_samples = num_samples
+
+    def phase(self, name: str, *, total: int | None = None, note: str = "") -> None:
+        log.info("phase begins", phase=name, total=total)
+        self.told = {"num_trajectories": float((total or 0) * self._num_samples)}
+
+    def advance(self, done: int, *, pumps: Sequence[PumpStats] = (), states: Mapping[str, int] | None = None) -> None:
+        self.told["num_judged"] = float(done * self._num_samples)
+
+    def training(self, step: int, num_steps: int, loss: float) -> None:
+        self.told |= {"step": float(step), "num_steps": float(num_steps)}
+        if math.isfinite(loss):
+            self.told["loss"] = loss
 
 
 async def work(order: Order) -> None:
@@ -67,8 +100,11 @@ async def work(order: Order) -> None:
         ) as workspace:
             plan = from_content(await workspace.store.get(order.plan))
             async with asyncio.TaskGroup() as tasks:
-                heart = tasks.create_task(_beat(tables.jobs, order))
-                finished = await finish_run(workspace, plan, run=order.run, cache=Path(order.cache), observer=Silent())
+                gauge = Gauge(num_samples=plan.run.evaluate.samples if plan.run.evaluate else 1)
+                heart = tasks.create_task(_beat(tables.jobs, order, gauge))
+                finished = await finish_run(
+                    workspace, plan, cache=Path(order.cache), observer=gauge, run=order.run, goal=order.goal
+                )
                 heart.cancel()
             address = await _keep(workspace, finished)
         await tables.jobs.finish(order.key, order.attempt, address=address)
@@ -76,12 +112,12 @@ async def work(order: Order) -> None:
         await tables.aclose()
 
 
-async def _beat(jobs: Jobs, order: Order) -> None:
-    """Tell that the attempt lives, for ever; `Fenced` once another one works in its place."""
+async def _beat(jobs: Jobs, order: Order, gauge: Gauge) -> None:
+    """Tell that the attempt lives, and how far it is, for ever; `Fenced` once another one works in its place."""
     beats = 0.0
     while True:
         try:
-            await jobs.progress(order.key, order.attempt, {"beats": beats})
+            await jobs.progress(order.key, order.attempt, {"beats": beats, **gauge.told})
         except Retry as away:
             log.warning("heartbeat waits", reason=away.reason)
         beats += 1
@@ -110,7 +146,7 @@ async def _keep(workspace: Workspace, finished: Finished) -> Address:
 def main() -> int:
     """Read the order, do it, say how it ended."""
     log_to_stderr(as_json=True)
-    order = Order(**json.loads(sys.stdin.readline()))
+    order = Order.read(sys.stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True, name="end-with-parent").start()
     try:
         asyncio.run(_until_told(order))

@@ -30,6 +30,12 @@ async def once(workspace: Workspace, run: str, name: str, inputs: list[Any], wor
     return json.loads(await workspace.store.get(address.pack))
 
 
+async def known(workspace: Workspace, run: str, name: str, inputs: list[Any]) -> Any:
+    """The result of phase `name` for `inputs`, if it is done; else None."""
+    address = await workspace.ledger.phase(run, make_id("phase", name, *inputs))
+    return None if address is None else json.loads(await workspace.store.get(address.pack))
+
+
 async def _make_latest(workspace: Workspace, run: str, name: str, key: str, address: Address) -> None:
     phases = await workspace.ledger.phases(run)
     latest = [found for known, _, found in phases if known == name][-1]

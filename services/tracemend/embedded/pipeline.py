@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,7 @@ from tracemend.embedded.budget import Budget
 from tracemend.embedded.calibrations import read_calibrations, require_own
 from tracemend.embedded.checking import check_corrections
 from tracemend.embedded.flows import Flow, Sampler, correct
+from tracemend.embedded.goals import Goal
 from tracemend.embedded.guarding import check_guards, open_guard
 from tracemend.embedded.intake import prompts_of, seal
 from tracemend.embedded.locating import TemplateLocator
@@ -41,10 +42,13 @@ from tracemend.embedded.workspace import Workspace, open_workspace, remember_cur
 from tracemend.generator.stage import GeneratorStage
 from tracemend.judge.service import JudgeService
 from tracemend.judge.stage import JudgeStage
+from tracemend.kit.errors import SetupError
 from tracemend.kit.ids import digest_of
 from tracemend.kit.ports import TextModel
 from tracemend.records import Checkpoint, DatasetManifest, Prompt, Verdict
 from tracemend.trainer.training import TrainingJob
+
+_Work = Callable[[TrainingJob], Coroutine[Any, Any, Checkpoint]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,9 +81,12 @@ async def run_pipeline(
         return await finish_run(workspace, plan, cache=cache, observer=observer)
 
 
-async def finish_run(workspace: Workspace, plan: Plan, *, cache: Path, observer: Observer, run: str = "") -> Finished:
-    """What is left to do of the run that `plan` makes in `workspace`. `run` names one that others opened and sealed,
-    whose state is theirs to move; left out, the run is found by what it works on. Raises as `run_pipeline`."""
+async def finish_run(
+    workspace: Workspace, plan: Plan, *, cache: Path, observer: Observer, run: str = "", goal: Goal | None = None
+) -> Finished:
+    """What is left to do of the run that `plan` makes in `workspace`, or what `goal` wants of it. `run` names one that
+    others opened and sealed, whose state is theirs to move; left out, the run is found by what it works on. Raises as
+    `run_pipeline`."""
     is_ours, began_s, engine = not run, time.monotonic(), Engine()
     async with open_helpers(plan.run.models) as helpers:
         locator = TemplateLocator(lambda: engine.template)
@@ -109,7 +116,7 @@ async def finish_run(workspace: Workspace, plan: Plan, *, cache: Path, observer:
             observer=observer,
         )
         try:
-            finished = await loop.run()
+            finished = await loop.run(goal)
         except BaseException:
             if is_ours:
                 await workspace.ledger.set_state(run, "paused")
@@ -177,16 +184,18 @@ class _Loop:
         self.checkpoints: dict[str, Checkpoint] = {}
         self.verdicts: dict[str, list[Verdict]] = {}
 
-    async def run(self) -> Finished:
-        try:
-            return await self._run()
-        finally:
-            await self.engine.release()
-
-    async def _run(self) -> Finished:
+    async def run(self, goal: Goal | None = None) -> Finished:
         settings = self.plan.run
         benchmarks = benchmark_prompts(settings.evaluate.benchmarks, first=settings.limit) if settings.evaluate else []
         validation = benchmark_prompts(settings.evaluate.validation, first=settings.limit) if settings.evaluate else []
+        try:
+            if goal is not None:
+                return await self._reach(goal, benchmarks, validation)
+            return await self._run(benchmarks, validation)
+        finally:
+            await self.engine.release()
+
+    async def _run(self, benchmarks: list[Prompt], validation: list[Prompt]) -> Finished:
         await seal(
             self.workspace,
             run=self.run_id,
@@ -208,6 +217,32 @@ class _Loop:
             checkpoints=self.checkpoints,
             arms=self.arms,
         )
+        return self._finished(report)
+
+    async def _reach(self, goal: Goal, benchmarks: list[Prompt], validation: list[Prompt]) -> Finished:
+        """Train or measure one arm; the arms that it descends from must be trained."""
+        for arm in self.plan.lineage(goal.arm):
+            self.targets[arm] = self.targets[self.plan.run.arms[arm].from_]
+            if self.plan.run.arms[arm].train is None:
+                continue
+            is_wanted = arm == goal.arm and not goal.measures
+            await self._check_ended(arm)
+            await self._assemble(arm)
+            if is_wanted and goal.dataset not in ("", self.manifests[arm].id):
+                raise SetupError(f"arm '{arm}' has dataset {self.manifests[arm].id} by now: start its training again")
+            await self._train(arm, validation, run=self._run_training if is_wanted else _refuse_training)
+        if goal.measures:
+            await self._measure(goal.arm, benchmarks)
+        await self.budget.book()
+        return self._finished(None)
+
+    async def _check_ended(self, arm: str) -> None:
+        owners = {self.plan.owners[other] for other in self.plan.read_by(arm) if other in self.plan.owners}
+        still_open = await self.workspace.ledger.open_prompts(self.run_id, arms=sorted(owners))
+        if still_open:
+            raise SetupError(f"arm '{arm}' has no whole dataset yet: units of {len(still_open)} prompts have not ended")
+
+    def _finished(self, report: Path | None) -> Finished:
         return Finished(
             run=self.run_id,
             folder=self.workspace.folder,
@@ -264,24 +299,29 @@ class _Loop:
 
     async def _finish_arm(self, arm: str, benchmarks: list[Prompt], validation: list[Prompt]) -> None:
         settings = self.plan.run.arms[arm]
-        parent = self.targets[settings.from_]
-        self.targets[arm] = parent
-        if arm in self.plan.owners:
-            self.manifests[arm] = await self.arms.publish(arm, target=parent)
+        await self._assemble(arm)
         if settings.train is not None:
-            self.checkpoints[arm] = await self.arms.train(
-                arm,
-                self.manifests[arm],
-                target=parent,
-                parent=self._identity(settings.from_),
-                train=lambda job: self.budget.over(self._run_training(job)),
-                score=Validator(measurer=self._measurer(), prompts=validation, target=self.targets[BASE]),
-            )
-            folder = self.workspace.folder
-            self.targets[arm] = checkpoint_target(self.checkpoints[arm], root=folder, target=parent)
+            await self._train(arm, validation, run=self._run_training)
             await self._correct(arm)
         if settings.train is not None or settings.guard is not None:
             await self._measure(arm, benchmarks)
+
+    async def _assemble(self, arm: str) -> None:
+        self.targets[arm] = self.targets[self.plan.run.arms[arm].from_]
+        if arm in self.plan.owners:
+            self.manifests[arm] = await self.arms.publish(arm, target=self.targets[arm])
+
+    async def _train(self, arm: str, validation: list[Prompt], *, run: _Work) -> None:
+        parent = self.targets[arm]
+        self.checkpoints[arm] = await self.arms.train(
+            arm,
+            self.manifests[arm],
+            target=parent,
+            parent=self._identity(self.plan.run.arms[arm].from_),
+            train=lambda job: self.budget.over(run(job)),
+            score=Validator(measurer=self._measurer(), prompts=validation, target=self.targets[BASE]),
+        )
+        self.targets[arm] = checkpoint_target(self.checkpoints[arm], root=self.workspace.folder, target=parent)
 
     async def _run_training(self, job: TrainingJob) -> Checkpoint:
         return await run_training(
@@ -311,3 +351,7 @@ class _Loop:
             observer=self.observer,
             check=self.budget.check,
         )
+
+
+async def _refuse_training(job: TrainingJob) -> Checkpoint:
+    raise SetupError(f"arm '{job.arm}' is not trained yet; train it first")

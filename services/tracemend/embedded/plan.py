@@ -55,6 +55,14 @@ class Plan:
         """What the corrector does for the arms that start from `parent`."""
         return CorrectionPlan(arms=tuple(_correction(arm, self.run.arms[arm]) for arm in self.owned_by(parent)))
 
+    def lineage(self, arm: str) -> tuple[str, ...]:
+        """The arms that `arm` descends from, the oldest first and itself last; none for the base."""
+        line: list[str] = []
+        while arm in self.run.arms:
+            line.append(arm)
+            arm = self.run.arms[arm].from_
+        return tuple(reversed(line))
+
     def parents(self) -> tuple[str, ...]:
         """Arms that others start from, in order; the base first."""
         return tuple(arm for arm in (BASE, *self.order) if self.owned_by(arm))

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tracemend.embedded import carrying
 from tracemend.embedded.whole_files import replace_text
 from tracemend.embedded.workspace import Workspace
 from tracemend.kit.errors import SetupError
@@ -54,13 +55,14 @@ async def collect(workspace: Workspace, *, grace_s: float, clock: Callable[[], f
 
 
 async def _used(workspace: Workspace) -> set[str]:
-    """What the ledger refers to, and the shards that the stored manifests of datasets refer to."""
+    """What the ledger refers to, and what stored manifests of datasets and lists of carried files name."""
     used = await workspace.ledger.referenced()
     for run in await workspace.ledger.runs():
         for name, _, address in await workspace.ledger.phases(run):
-            if name.startswith("assemble:"):
-                manifest: dict[str, Any] = json.loads(await workspace.store.get(address.pack))
-                used.update(manifest["shards"])
+            phase = name.partition(":")[0]
+            if phase in ("assemble", carrying.PHASE):
+                listed: dict[str, Any] = json.loads(await workspace.store.get(address.pack))
+                used.update(listed["shards"] if phase == "assemble" else carrying.parts_of(listed))
     return used
 
 

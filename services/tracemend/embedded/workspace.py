@@ -36,6 +36,8 @@ class Workspace:
     ledger: Ledger
     results: Results
     worker: str
+    is_shared: bool = False
+    """Whether other machines go on with what is made here, so that trained models have to lie in the store too."""
 
     def new_bus(self) -> Bus:
         """A bus of its own for one flow: what one flow publishes, no other sees."""
@@ -75,7 +77,7 @@ async def connect_workspace(folder: Path, *, store: str, ledger: str, worker: st
     books = open_ledger(ledger)
     try:
         results = Results(store=blobs, ledger=books, codec=WireCodec(), topics=ALL)
-        yield Workspace(folder=folder, store=blobs, ledger=books, results=results, worker=worker)
+        yield Workspace(folder=folder, store=blobs, ledger=books, results=results, worker=worker, is_shared=True)
     finally:
         await books.aclose()
         lock.close()

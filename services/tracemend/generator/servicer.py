@@ -19,7 +19,7 @@ from tracemend.kit.ports import Capabilities
 from tracemend.records import GenerationRequest, Prompt, Sampling, Trajectory
 from tracemend.runtime.messages import message_of, record_of
 from tracemend.runtime.rpc.call import Call
-from tracemend.runtime.rpc.faults import not_found, precondition
+from tracemend.runtime.rpc.faults import not_found, precondition, unavailable
 from tracemend.runtime.rpc.server import Registration
 from tracemend.runtime.rpc.validators import Validators, at_most, between, check, required, within
 
@@ -42,13 +42,32 @@ class Served:
 
 
 class GeneratorServicer:
-    """`tracemend.api.generator.v1.GeneratorService`."""
+    """`tracemend.api.generator.v1.GeneratorService`. Until it is told what it serves, every method is UNAVAILABLE."""
 
-    def __init__(self, served: Served) -> None:
-        self._served = served
+    def __init__(self, served: Served | None = None) -> None:
+        self._known = served
+
+    def serve(self, served: Served) -> None:
+        """Answer for `served` from now on."""
+        self._known = served
+
+    def close(self, served: Served) -> bool:
+        """The engine of `served` closes: answer for it no more. Whether it was the one that is answered for."""
+        is_current = self._known is served
+        if is_current:
+            self._known = None
+        return is_current
+
+    @property
+    def _served(self) -> Served:
+        if self._known is None:
+            message = "no model is served here yet: it opens with the first run that is worked on"
+            raise unavailable("NO_MODEL_YET", message, retry_after_s=5.0)
+        return self._known
 
     async def DescribeModel(self, request: Any, call: Call) -> Any:
-        served, can = self._served, self._served.capabilities
+        served = self._served
+        can = served.capabilities
         if request.target not in ("", served.target):
             raise not_found(f"served target '{request.target[:64]}'")
         capabilities = pb.Capabilities(

@@ -25,6 +25,7 @@ from tracemend.programs.parts import Parts
 from tracemend.programs.plans import served_name
 from tracemend.programs.routing import topics_of
 from tracemend.records import Trajectory
+from tracemend.runtime.rpc.faults import precondition
 from tracemend.topics import of_targets
 
 
@@ -66,15 +67,22 @@ def _read(content: bytes) -> Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Redriver:
-    """`needs.Redriving`: opens units, and sets a run that has ended running again."""
+    """`needs.Redriving`: opens units, and sets a run running again that has ended. One that its owner has paused stays
+    so, and takes the units up when it is resumed; one that was cancelled is given up for good."""
 
     parts: Parts
 
     async def redrive(self, run: str, *, arm: str, reason: str, dry_run: bool) -> needs.Redriven:
-        plan = await _plan_of(self.parts, run)
+        record = await self.parts.tables.runs.get(run)
+        assert record is not None, "the servicer asks about runs that exist"
+        if record.state is RunState.CANCELLED:
+            raise precondition(
+                "ILLEGAL_STATE", "the run was cancelled: its units have ended for good", state=record.state
+            )
+        plan = await self.parts.plans.get(record.plan)
         step = redriving.find_units if dry_run else redriving.redrive
         found = await step(self.parts.workspace, run=run, plan=plan, arm=arm or None, reason=reason or None)
-        if found.num_units and not dry_run:
+        if found.num_units and not dry_run and record.state in (RunState.DONE, RunState.FAILED):
             await self.parts.tables.runs.set_state(run, RunState.RUNNING)
         return needs.Redriven(num_units=found.num_units, prompts=found.prompts, reasons=found.reasons)
 

@@ -1,7 +1,7 @@
 """The generator service: samples of one served target, forks before fresh samples.
 
-What the target is, plans say. The gRPC face opens with the engine of the first plan that comes by; until then there is
-no model to describe or to ask.
+What the target is, plans say. The gRPC face is there from the start, and says NOT_SERVING until the engine of the first
+plan is open; until then there is no model to describe or to ask.
 """
 
 from __future__ import annotations
@@ -21,45 +21,53 @@ from tracemend.programs.routing import topics_of
 from tracemend.programs.serving import open_face
 from tracemend.runtime.program import Program
 from tracemend.runtime.program_settings import GeneratorSettings
+from tracemend.runtime.rpc.server import RpcServer
+from tracemend.topics import of_targets
 
 
 async def main(settings: GeneratorSettings, program: Program[GeneratorSettings]) -> None:
     """Serve until told to stop."""
     if not settings.target:
         raise SetupError("target: is missing; set TRACEMEND_TARGET to the name of the target that is served here")
-    async with open_parts(settings, program) as parts:
+    async with open_parts(settings, program, topics=of_targets([settings.target])) as parts:
+        servicer = GeneratorServicer()
+        face = await open_face(settings, program, parts, [registration(servicer)])
+        await face.set_serving(False)
         stage = PlannedStage(
             f"generator-{settings.target}",
             topics_of(settings.target),
             plans=parts.plans,
             runs=parts.runs,
-            build=_Serving(settings, program, parts).stage,
+            build=_Serving(target=settings.target, parts=parts, servicer=servicer, face=face).stage,
         )
         async with stage:
             run_pumps(program, [parts.pump(stage)])
             await program.serve()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class _Serving:
-    """Builds stages, and opens the face with the first one."""
+    """Builds stages, and tells the face which model is open."""
 
-    settings: GeneratorSettings
-    program: Program[GeneratorSettings]
+    target: str
     parts: Parts
-    is_open: bool = False
+    servicer: GeneratorServicer
+    face: RpcServer
 
     @asynccontextmanager
     async def stage(self, plan: Plan) -> AsyncIterator[Stage]:
         async with self.parts.build.sampler(plan) as generator:
-            if not self.is_open:
-                self.is_open = True
-                served = Served(
-                    target=self.settings.target,
-                    generator=generator,
-                    engine=plan.run.target.engine.partition(":")[0],
-                    reasoning_format=generator.reasoning_format,
-                    capabilities=generator.capabilities,
-                )
-                await open_face(self.settings, self.program, self.parts, [registration(GeneratorServicer(served))])
-            yield GeneratorStage(generator)
+            served = Served(
+                target=self.target,
+                generator=generator,
+                engine=plan.run.target.engine.partition(":")[0],
+                reasoning_format=generator.reasoning_format,
+                capabilities=generator.capabilities,
+            )
+            self.servicer.serve(served)
+            await self.face.set_serving(True)
+            try:
+                yield GeneratorStage(generator)
+            finally:
+                if self.servicer.close(served):
+                    await self.face.set_serving(False)

@@ -64,6 +64,9 @@ class RunEvaluations:
             raise SetupError(f"run {run} measures nothing: its run file has no `evaluate` section")
         if arm != BASE:
             _arm(plan, arm)
+        for parent in plan.lineage(arm):
+            if plan.run.arms[parent].train and await latest(self.parts.workspace, run, f"train:{parent}") is None:
+                raise precondition("NOT_TRAINED", f"arm '{parent}' is not trained yet; train it first")
         return await _kept_terms(self.parts, EVALUATION, {"run": run, "arm": arm, "plan": digest})
 
     async def facts(self, job: JobRecord) -> EvaluationFacts:

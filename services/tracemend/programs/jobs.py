@@ -1,7 +1,7 @@
 """Jobs of runs as processes of this machine: the embedded pipeline over the cluster's ledger and store.
 
-The coordinator runs the one that ends a run; the trainer's and the evaluator's servicers hand theirs in through
-`JobHands`. However often and for whatever a job is asked, it does what is left of the run: phases are done once.
+The coordinator runs the one that ends a run; the trainer's and the evaluator's servicers hand in through `JobHands`
+those that train or measure one arm. However often one is asked for, phases are done once.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ from typing import Any
 
 import structlog
 
+from tracemend.embedded.goals import Goal
 from tracemend.embedded.job import Order
+from tracemend.evaluator.servicer import KIND as EVALUATION
 from tracemend.kit.errors import PutAside
 from tracemend.kit.server_ports import Conflict, Fenced, JobRecord
 from tracemend.programs.parts import Parts
 from tracemend.runtime.program_settings import JobSettings
+from tracemend.trainer.servicer import KIND as TRAINING
 
 DONE = "done"
 STOPPED = "stopped"
@@ -91,7 +94,15 @@ class JobRunner:
             folder=str(self._settings.folder / "jobs" / job.run),
             cache=str(self._parts.build.cache),
             worker=f"{self._parts.workspace.worker}-job",
+            goal=await self._goal(job),
         )
+
+    async def _goal(self, job: JobRecord) -> Goal | None:
+        """What of the run the job does, by its terms; all that is left where it works from the plan itself."""
+        if job.kind not in (TRAINING, EVALUATION):
+            return None
+        terms = json.loads(await self._parts.workspace.store.get(job.plan))
+        return Goal(arm=terms["arm"], measures=job.kind == EVALUATION, dataset=terms.get("dataset", ""))
 
 
 class JobHands:

@@ -120,7 +120,8 @@ class KafkaTopics:
         if names:
             shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
             raise SetupError(
-                f"Kafka at {','.join(self._settings.bootstrap)} lacks the topics {shown}; run `tracemend topics apply`"
+                f"Kafka at {','.join(self._settings.bootstrap)} lacks the topics {shown}; run `tracemend topics apply` "
+                "(with --target NAME for a target's own)"
             )
 
     async def aclose(self) -> None:

@@ -212,3 +212,19 @@ class MemorySubscription:
 
     def release(self, entry: _Entry) -> None:
         self._held.pop(entry, None)
+
+
+class MemoryTopics:
+    """`kit.bus_ports.TopicKeeper` where every topic is there as soon as somebody asks for it."""
+
+    async def differences(self, topics: Sequence[Topic]) -> Sequence[str]:
+        return ()
+
+    async def apply(self, topics: Sequence[Topic]) -> Sequence[str]:
+        return ()
+
+    async def check(self, topics: Sequence[Topic]) -> None:
+        return
+
+    async def aclose(self) -> None:
+        return

@@ -2,8 +2,8 @@
 
 Called by the pump and by what it stands on; tests of chaos set the variables for the services that they start, nobody
 else does, and without them every function here is a no-op. TRACEMEND_CRASH_AT is `PLACE:NUMBER`: the process ends by
-SIGKILL when it reaches the place for the NUMBERth time. TRACEMEND_WITHOUT is a comma list of protections to leave out: a
-check of them that cannot fail proves nothing.
+SIGKILL when it reaches the place for the NUMBERth time. TRACEMEND_WITHOUT is a comma list of protections to leave out:
+a check of them that cannot fail proves nothing.
 """
 
 from __future__ import annotations

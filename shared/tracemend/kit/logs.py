@@ -56,6 +56,8 @@ def log_libraries() -> None:
     root = logging.getLogger()
     root.handlers[:] = [_Foreign()]
     root.setLevel(logging.WARNING)
+    # It warns of each of its own tasks that took 0.1 s, as all do now and then on a busy machine.
+    logging.getLogger("kafka.net.selector").setLevel(logging.ERROR)
 
 
 @contextmanager

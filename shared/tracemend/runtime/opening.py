@@ -24,7 +24,8 @@ def open_bus(url: str, *, store: Store | None = None, telemetry: Telemetry = NO_
 
 def open_topic_keeper(url: str, *, replication: int = 3, min_isr: int = 2) -> TopicKeeper:
     """Of the bus at the same URL; `replication` and `min_isr` are for topics that it makes or compares."""
-    return _open("bus", url, {"kafka": lambda url: _kafka_topics(url, replication, min_isr)})
+    keepers = {"memory": _memory_topics, "kafka": lambda url: _kafka_topics(url, replication, min_isr)}
+    return _open("bus", url, keepers)
 
 
 def open_dead_letters(url: str) -> DeadLetters:
@@ -52,6 +53,12 @@ def _open(port: str, url: str, openers: Mapping[str, Callable[[str], T]]) -> T:
     if scheme not in openers:
         raise SetupError(f"{port} URL '{url}': unknown scheme '{scheme}'{did_you_mean(scheme, sorted(openers))}")
     return openers[scheme](url)
+
+
+def _memory_topics(url: str) -> TopicKeeper:
+    from tracemend.adapters.memory_bus import MemoryTopics
+
+    return MemoryTopics()
 
 
 def _memory_bus(url: str) -> Bus:

@@ -26,6 +26,12 @@ async def prove(store: Store) -> None:
         await check_rules(store.bucket)
 
 
+async def close(store: Store) -> None:
+    """Free the connections of a store that has some; for the end of a program."""
+    if isinstance(store, S3Store):
+        await store.aclose()
+
+
 async def answers(store: Store) -> None:
     """Returns if the store can be asked now; `Retry` or `SetupError` otherwise. Cheap, for readiness."""
     await store.has(_NOWHERE)

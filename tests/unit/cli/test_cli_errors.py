@@ -138,7 +138,7 @@ def test_a_ledger_of_a_newer_release_is_refused_with_the_reason(
 ) -> None:
     run_small(tmp_path / "out")
     with closing(sqlite3.connect(tmp_path / "out" / "state" / "ledger.db")) as connection, connection:
-        connection.execute("UPDATE schema_version SET version = 999")
+        connection.execute("UPDATE alembic_version SET version_num = '0999'")
     for arguments in (_run(tmp_path, TEXT), ["verify", str(tmp_path / "out")]):
         with pytest.raises(SystemExit) as ended:
             main(arguments)

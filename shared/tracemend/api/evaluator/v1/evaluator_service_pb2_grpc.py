@@ -77,7 +77,10 @@ class EvaluatorServiceServicer:
     """
 
     def StartEvaluation(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Measures one arm of a run on the run's benchmarks, and does nothing else for the run: the report stays as it is.
+        Where the run has measured the arm, its verdicts are the answer. FAILED_PRECONDITION while the arm, or one that it
+        starts from, is not trained.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')

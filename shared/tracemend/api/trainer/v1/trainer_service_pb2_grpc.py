@@ -67,7 +67,10 @@ class TrainerServiceServicer:
     """
 
     def StartTraining(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Trains one arm of a run on the dataset that the run has assembled for it, and does nothing else for the run: its
+        state stays, and nothing is measured. A run trains its arms by itself; where it has, the answer is that checkpoint.
+        NOT_FOUND while the arm has no dataset.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
