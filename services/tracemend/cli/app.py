@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tracemend.cli import operating, topics
-from tracemend.cli.cluster_commands import MaybeToOption, add_commands
+from tracemend.cli.cluster_commands import MaybeToOption, add_commands, cluster_of
 
 app = typer.Typer(
     name="tracemend",
@@ -121,10 +121,14 @@ def trace(
     as_json: JsonOption = False,
 ) -> None:
     """One row's whole story: prompt, samples, verdicts, rewrites, forks, outcomes, where it was published."""
-    if to is not None:
+    if (address := cluster_of(folder, to)) is not None:
         from tracemend.cli.submitting import trace as on_cluster
 
-        on_cluster(str(folder), wanted, to=to, as_json=as_json)
+        if show_text:
+            raise typer.BadParameter(
+                "a cluster shows text to reviewers alone: docs/client.md", param_hint="--show-text"
+            )
+        on_cluster(str(folder), wanted, to=address, as_json=as_json)
         return
     from tracemend.cli.telling import trace as body
 
@@ -207,10 +211,10 @@ def redrive(
     as_json: JsonOption = False,
 ) -> None:
     """Open dead, rejected and given-up units anew; the run's command then ends them once more, with new attempts."""
-    if to is not None:
+    if (address := cluster_of(folder, to)) is not None:
         from tracemend.cli.submitting import redrive as on_cluster
 
-        on_cluster(str(folder), to=to, arm=arm, reason=reason, as_json=as_json)
+        on_cluster(str(folder), to=address, arm=arm, reason=reason, as_json=as_json)
         return
     from tracemend.cli.keeping import redrive as body
 

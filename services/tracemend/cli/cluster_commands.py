@@ -1,7 +1,11 @@
-"""The commands that need a cluster, and their arguments; `app` adds them to its own. Bodies live in `submitting`."""
+"""The commands that need a cluster, and their arguments; `app` adds them to its own.
+
+Bodies live in `submitting` and `ended`.
+"""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -12,10 +16,20 @@ ToOption = Annotated[
 ]
 MaybeToOption = Annotated[
     str | None,
-    typer.Option("--to", metavar="HOST:PORT", help="Ask the cluster there; DIR is then the id of a run on it."),
+    typer.Option(
+        "--to",
+        metavar="HOST:PORT",
+        help="The cluster to ask; DIR is then the id of a run. TRACEMEND_TO says it too.",
+    ),
 ]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The id of a run on the cluster.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def cluster_of(folder: Path, to: str | None) -> str | None:
+    """The cluster that a command is about, which takes a folder as well: a folder that is there goes before
+    TRACEMEND_TO, and nothing goes before `--to`."""
+    return to or (None if folder.is_dir() else os.environ.get("TRACEMEND_TO") or None)
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -23,6 +37,8 @@ def add_commands(app: typer.Typer) -> None:
     app.command(short_help="Run a run file on a cluster.")(submit)
     app.command(short_help="The runs on a cluster.")(runs)
     app.command(short_help="How a run on a cluster moves.")(watch)
+    app.command(short_help="How units of a run on a cluster ended.")(outcomes)
+    app.command(short_help="Messages that a cluster gave up, and sending them again.")(letters)
     app.command(short_help="End a run on a cluster for good.")(cancel)
     app.command(short_help="Halt a run on a cluster.")(pause)
     app.command(short_help="Go on with a paused run on a cluster.")(resume)
@@ -60,6 +76,38 @@ def watch(run: RunArgument, to: ToOption, as_json: JsonOption = False) -> None:
     from tracemend.cli.submitting import watch as body
 
     body(run, to=to, as_json=as_json)
+
+
+def outcomes(
+    run: RunArgument,
+    to: ToOption,
+    arm: Annotated[str, typer.Option(metavar="ARM", help="Only units of this arm.")] = "",
+    state: Annotated[list[str] | None, typer.Option(help="Only units that ended so; may be repeated.")] = None,
+    reason: Annotated[str, typer.Option(metavar="REASON", help="Only units that ended for it.")] = "",
+    prompt: Annotated[str, typer.Option(metavar="ID", help="Only units of this prompt.")] = "",
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 100,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
+) -> None:
+    """How units of a run ended, and why: prompt by prompt. `trace` takes the ids."""
+    from tracemend.cli.ended import outcomes as body
+
+    body(run, to=to, arm=arm, states=state or [], reason=reason, prompt=prompt, limit=limit, as_json=as_json)
+
+
+def letters(
+    run: RunArgument,
+    to: ToOption,
+    topic: Annotated[str, typer.Option(metavar="TOPIC", help="Only those given up on this topic.")] = "",
+    stage: Annotated[str, typer.Option(metavar="STAGE", help="Only those that this stage gave up.")] = "",
+    reason: Annotated[str, typer.Option(metavar="REASON", help="Only those given up for it.")] = "",
+    redrive: Annotated[bool, typer.Option("--redrive", help="Have them delivered again.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what --redrive would deliver.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """The messages of a run that were given up, the oldest first."""
+    from tracemend.cli.ended import letters as body
+
+    body(run, to=to, topic=topic, stage=stage, reason=reason, redrives=redrive, dry_run=dry_run, as_json=as_json)
 
 
 def cancel(run: RunArgument, to: ToOption, as_json: JsonOption = False) -> None:

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.text import Text as Styled
 
-from tracemend.cli.showing import print_json, table
+from tracemend.cli.showing import print_json, table, wide_console
 from tracemend.embedded.costs import Amount, RunCosts, costs_of
 from tracemend.embedded.looking import open_run
 from tracemend.embedded.plan import Plan, from_content
@@ -37,7 +37,7 @@ def costs(run: str, *, prices: Path | None, as_json: bool) -> None:
     if as_json:
         print_json(account)
     else:
-        _show(Console(highlight=False), account)
+        _show(wide_console(), account)
 
 
 async def _account(run: str, prices: Mapping[str, Price]) -> RunCosts:

@@ -15,6 +15,7 @@ from rich.text import Text as Styled
 
 from tracemend.redaction import Text
 
+_WIDE = 200
 _ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|[@-Z\\-_])|\x9b[0-?]*[ -/]*[@-~]")
 
 
@@ -51,6 +52,14 @@ def table(*columns: str, right: Sequence[str] = ()) -> Table:
     for column in columns:
         made.add_column(column, justify="right" if column in right else "left", overflow="fold")
     return made
+
+
+def wide_console() -> Console:
+    """For tables: of a file's lines, unlike a terminal's, none is broken for want of width."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = _WIDE
+    return console
 
 
 def checks(console: Console, found: Sequence[tuple[str, bool, str]]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text as Styled
 
-from tracemend.cli.showing import inert, print_json, table
+from tracemend.cli.showing import inert, print_json, table, wide_console
 from tracemend.client import CallError, Client, Progress, PromptRow, Run, RunStatus, UnreadableRow
 from tracemend.client.rows import AnyRow
 from tracemend.embedded.plan import Plan, resolve
@@ -34,14 +35,27 @@ from tracemend.kit.run_states import RunState
 
 EXIT_RUN_FAILED = 5
 """The run that was waited for failed or was cancelled."""
+_PATIENCE_S = 120.0
 _TO_CHANGE = frozenset(
     {
         "INVALID_ARGUMENT", "FAILED_PRECONDITION", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED",
-        "UNAUTHENTICATED", "ABORTED",
+        "UNAUTHENTICATED", "ABORTED", "UNIMPLEMENTED",
     }
 )  # fmt: skip
 """Codes of refusals that the user can do something about."""
 _COLOURS = {RunState.DONE: "green", RunState.FAILED: "red", RunState.CANCELLED: "red", RunState.PAUSED: "yellow"}
+
+
+class WaitTold:
+    """Says that a cluster is waited for: once for each cause, not for every try."""
+
+    def __init__(self) -> None:
+        self._told = ""
+
+    def __call__(self, failed: CallError) -> None:
+        if failed.code != self._told:
+            print(f"tracemend: {failed}; trying for {_PATIENCE_S:.0f} s", file=sys.stderr)
+            self._told = failed.code
 
 
 @contextmanager
@@ -50,16 +64,19 @@ def cluster(address: str) -> Iterator[Client]:
     try:
         with Client(
             address,
-            ca_file=os.environ.get("TRACEMEND_CA_FILE"),
-            cert_file=os.environ.get("TRACEMEND_CERT_FILE"),
-            key_file=os.environ.get("TRACEMEND_KEY_FILE"),
-            token_file=os.environ.get("TRACEMEND_TOKEN_FILE"),
+            ca_file=os.environ.get("TRACEMEND_CA_FILE") or None,
+            cert_file=os.environ.get("TRACEMEND_CERT_FILE") or None,
+            key_file=os.environ.get("TRACEMEND_KEY_FILE") or None,
+            token_file=os.environ.get("TRACEMEND_TOKEN_FILE") or None,
             plaintext=os.environ.get("TRACEMEND_PLAINTEXT", "") in ("1", "true"),
+            patience_s=_PATIENCE_S,
+            on_wait=WaitTold(),
         ) as client:
             yield client
     except CallError as error:
         if error.code in _TO_CHANGE:
-            raise SetupError(f"{address}: {error}") from None
+            hint = "; TRACEMEND_TOKEN_FILE names the file of your token" if error.code == "UNAUTHENTICATED" else ""
+            raise SetupError(f"{address}: {error}{hint}") from None
         raise
 
 
@@ -130,7 +147,7 @@ def list_runs(*, to: str, states: Iterable[str], as_json: bool) -> None:
     for status in found:
         state = Styled(status.state.value, style=_COLOURS.get(status.state, "none"))
         shown.add_row(status.id, state, status.target, inert(status.submitter), inert(status.reason))
-    Console(highlight=False).print(shown if found else "No runs.")
+    wide_console().print(shown if found else "No runs.")
 
 
 def watch(run: str, *, to: str, as_json: bool) -> None:
@@ -153,7 +170,7 @@ def trace(run: str, wanted: str, *, to: str, as_json: bool) -> None:
     if as_json:
         print_json(story)
         return
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     prompt = story["prompt"]
     console.print(Styled(prompt["id"], style="bold"))
     console.print(Styled(f"  row {story['row']} · {inert(prompt['source'])} · {_digest(prompt['text'])}", style="dim"))
@@ -206,7 +223,7 @@ def _follow(run: Run, *, as_json: bool) -> None:
             elif console.is_terminal:
                 live.update(_panel(status), refresh=True)
             elif last is None or _line(status) != _line(last):
-                console.print(_line(status), markup=False, highlight=False)
+                console.print(_line(status), markup=False, highlight=False, soft_wrap=True)
             last = status
     assert last is not None, "a watch ends with a final status"
     if last.state is not RunState.DONE:

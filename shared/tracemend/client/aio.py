@@ -30,7 +30,8 @@ _SILENCE_S = 45.0
 class AsyncClient:
     """A cluster's front door: the ingestion service at `address` (HOST:PORT, or any gRPC target).
 
-    Calls that fail because the service is out of reach are made again for `patience_s` seconds. Raises `CallError` for
+    Calls that fail because the service is out of reach are made again for `patience_s` seconds; `on_wait` is told of
+    every failure that is waited out. Raises `CallError` for
     what the service refuses, and `SetupError` for files that cannot be read.
     """
 
@@ -45,6 +46,7 @@ class AsyncClient:
         plaintext: bool = False,
         timeout_s: float = 60.0,
         patience_s: float = 120.0,
+        on_wait: Callable[[CallError], None] | None = None,
     ) -> None:
         self._address = address
         self._credentials = Credentials(
@@ -56,6 +58,7 @@ class AsyncClient:
         )
         self._timeout_s = timeout_s
         self._patience_s = patience_s
+        self._on_wait = on_wait
         self._connected: Connection | None = None
 
     async def __aenter__(self) -> Self:
@@ -82,6 +85,7 @@ class AsyncClient:
                 credentials=self._credentials,
                 timeout_s=self._timeout_s,
                 patience_s=self._patience_s,
+                on_wait=self._on_wait,
             )
         return self._connected
 

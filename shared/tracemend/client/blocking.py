@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from tracemend.client.aio import AsyncClient, AsyncRun
+from tracemend.client.errors import CallError
 from tracemend.client.rows import AnyRow
 from tracemend.client.uploading import Progress
 from tracemend.client.values import DeadLetter, OutcomeRow, Redriven, RunStatus, TrajectoryText
@@ -24,7 +25,8 @@ T = TypeVar("T")
 
 
 class Client:
-    """A cluster's front door. Parameters and errors are those of `AsyncClient`."""
+    """A cluster's front door. Parameters and errors are those of `AsyncClient`; `on_wait` is called from the background
+    thread."""
 
     def __init__(
         self,
@@ -37,6 +39,7 @@ class Client:
         plaintext: bool = False,
         timeout_s: float = 60.0,
         patience_s: float = 120.0,
+        on_wait: Callable[[CallError], None] | None = None,
     ) -> None:
         self._client = AsyncClient(
             address,
@@ -47,6 +50,7 @@ class Client:
             plaintext=plaintext,
             timeout_s=timeout_s,
             patience_s=patience_s,
+            on_wait=on_wait,
         )
 
     def __enter__(self) -> Self:

@@ -10,7 +10,7 @@ import asyncio
 import ipaddress
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -56,7 +56,9 @@ class Connection:
         credentials: Credentials,
         timeout_s: float = 60.0,
         patience_s: float = 120.0,
+        on_wait: Callable[[CallError], None] | None = None,
     ) -> None:
+        self._on_wait = on_wait
         self._credentials = credentials
         self._timeout_s = timeout_s
         self.patience_s = patience_s
@@ -95,6 +97,8 @@ class Connection:
     def failure(self, error: Any) -> CallError:
         """What an `AioRpcError` means."""
         failed = CallError.of(error)
+        if failed.code == "UNIMPLEMENTED" and not failed.reason:
+            return CallError(failed.code, "another service, or an older one; give the address of the ingestion service")
         if failed.is_transient and not failed.reason:
             return CallError(failed.code, f"{self.address} is out of reach ({failed.message})")
         return failed
@@ -104,6 +108,8 @@ class Connection:
         delay_s = next(waits, None) if failed.is_transient else None
         if delay_s is None:
             raise failed
+        if self._on_wait is not None:
+            self._on_wait(failed)
         await asyncio.sleep(max(delay_s, failed.retry_after_s or 0.0))
 
     def metadata(self, *, purpose: str = "") -> tuple[tuple[str, str], ...]:
