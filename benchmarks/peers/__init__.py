@@ -1,0 +1,1 @@
+"""Rows per second of generation alone, beside distilabel and Bespoke Curator: `python -m benchmarks.peers`."""
