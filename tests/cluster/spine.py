@@ -154,7 +154,7 @@ class Spine:
             run = await client.submit(resolve(settings).content, rows_of(resolve(settings)))
             return run.id
 
-    async def wait_until(self, run: str, *states: RunState, within_s: float = 120.0) -> RunRecord:
+    async def wait_until(self, run: str, *states: RunState, within_s: float = 300.0) -> RunRecord:
         """The run's record once it is in one of `states`; fails, with the ends of all logs, where it gets lost."""
         ends_at = time.monotonic() + within_s
         record = await self.tables.runs.get(run)
@@ -168,7 +168,7 @@ class Spine:
         logs = "\n".join(f"--- {name}\n{self.log(name)[-2000:]}" for name in self.processes)
         raise AssertionError(f"{record} after {within_s:.0f} s\n{logs}")
 
-    async def wait_progress(self, run: str, number: int, *, within_s: float = 120.0) -> None:
+    async def wait_progress(self, run: str, number: int, *, within_s: float = 300.0) -> None:
         """Wait until `number` more units of a run have ended."""
         begun = await self._num_ended(run)
         async with asyncio.timeout(within_s):
@@ -178,7 +178,7 @@ class Spine:
     async def _num_ended(self, run: str) -> int:
         return sum((await self.workspace.ledger.outcome_counts(run)).values())
 
-    async def wait_done(self, run: str, *, within_s: float = 120.0) -> RunRecord:
+    async def wait_done(self, run: str, *, within_s: float = 300.0) -> RunRecord:
         return await self.wait_until(run, RunState.DONE, within_s=within_s)
 
 

@@ -38,7 +38,7 @@ from tracemend.redaction import Text
 from tracemend.runtime.messages import message_of
 from tracemend.topics import VERDICTS
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(1800)]
 
 RUN = """\
 name: marked

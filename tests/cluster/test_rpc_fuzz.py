@@ -20,7 +20,7 @@ from tests.unit.runtime.test_rpc_permissions import METHODS
 from tracemend.runtime.rpc.methods import Method
 from tracemend.runtime.rpc.permissions import PERMISSIONS, Role
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(1800)]
 
 NUMBER = int(os.environ.get("TRACEMEND_FUZZ", "1_000"))
 _READY_S = 180.0

@@ -17,7 +17,7 @@ from tracemend.client.errors import CallError
 from tracemend.kit.run_states import RunState
 from tracemend.records import OutcomeState
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(1800)]
 
 
 def test_a_run_across_six_processes_ends_as_in_one(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_killing_each_service_in_turn_changes_nothing(tmp_path: Path) -> None:
                 await spine.wait_progress(run, 100)
                 assert spine.kill(service) == -signal.SIGKILL
                 spine.start(service)
-            await spine.wait_done(run, within_s=300)
+            await spine.wait_done(run, within_s=600)
             assert await facts_of_run(spine.workspace, run) == expected
 
     asyncio.run(check())
@@ -107,7 +107,7 @@ def test_a_paused_run_goes_on_where_it_stood_and_a_cancelled_one_ends(tmp_path: 
             await asyncio.sleep(2.0)
             assert await spine.workspace.ledger.outcome_counts(run) == before, "nothing is worked on meanwhile"
             await client.run(run).resume()
-            await spine.wait_done(run, within_s=240)
+            await spine.wait_done(run, within_s=600)
             assert await facts_of_run(spine.workspace, run) == expected
             units = await spine.workspace.ledger.unit_counts(cancelled)
             counts = await spine.workspace.ledger.outcome_counts(cancelled)
@@ -145,7 +145,7 @@ def test_an_example_with_real_weights_ends_as_in_one_process(example: str, tmp_p
         async with Spine.on_servers(tmp_path, target="base") as spine:
             spine.start_all()
             run = await spine.submit(settings)
-            await spine.wait_done(run, within_s=400)
+            await spine.wait_done(run, within_s=900)
             assert await facts_of_run(spine.workspace, run) == expected
 
     asyncio.run(check())

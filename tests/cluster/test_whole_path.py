@@ -24,7 +24,7 @@ from tracemend.kit.server_ports import Fenced, JobRecord
 from tracemend.programs.coordinating import KIND
 from tracemend.trainer.settings import TrainSettings
 
-pytestmark = [pytest.mark.servers, pytest.mark.slow]
+pytestmark = [pytest.mark.servers, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 ARM = "unsafechain"
 
@@ -62,13 +62,13 @@ async def ask(spine: Spine, service: str, method: str, request: Any) -> Any:
 
     stub: Any = {"evaluator": EvaluatorServiceStub, "trainer": TrainerServiceStub}[service]
     async with grpc.aio.insecure_channel(f"127.0.0.1:{spine.ports[service]}") as channel:
-        call = getattr(stub(channel), method)(request, timeout=300)
+        call = getattr(stub(channel), method)(request, timeout=600)
         return [message async for message in call] if method.startswith("Watch") else await call
 
 
 async def in_the_middle_of_training(spine: Spine, run: str) -> JobRecord:
     """The run's job, once it has trained a step."""
-    ends_at = time.monotonic() + 300
+    ends_at = time.monotonic() + 600
     while time.monotonic() < ends_at:
         jobs = await spine.tables.jobs.page(kind=KIND, run=run)
         if jobs and any(spine.folder.glob("trainer/jobs/*/checkpoints/*/checkpoints/checkpoint-*")):
@@ -94,7 +94,7 @@ def test_a_trained_run_is_reported_as_in_one_process_although_its_trainer_is_kil
             before = await in_the_middle_of_training(spine, run)
             assert spine.kill("trainer") == -signal.SIGKILL
             spine.start("trainer")
-            await spine.wait_done(run, within_s=400)
+            await spine.wait_done(run, within_s=900)
             job = await spine.tables.jobs.get(before.key)
             assert job is not None
             assert job.attempt > before.attempt
