@@ -23,14 +23,16 @@ from tests.needs import needs_server
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "examples" / "local-cluster.sh"
+ON_PATH = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
 
 @contextmanager
 def local_cluster(folder: Path, **settings: str) -> Iterator[subprocess.Popen[str]]:
-    """The script at work, as a shell has it; stopped by Ctrl-C where the block has not stopped it."""
+    """The script at work, stopped where the block has not stopped it: by SIGTERM, as whoever starts the tests in the
+    background has SIGINT ignored."""
     process = subprocess.Popen(
         [SCRIPT, str(folder)],
-        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **settings},
+        env={**os.environ, **ON_PATH, **settings},
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -39,7 +41,7 @@ def local_cluster(folder: Path, **settings: str) -> Iterator[subprocess.Popen[st
         yield process
     finally:
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGINT)
+            os.killpg(process.pid, signal.SIGTERM)
         process.communicate(timeout=90)
 
 
@@ -66,7 +68,7 @@ async def test_a_run_is_submitted_killed_into_and_watched_on_a_local_cluster(tmp
             assert (listed["run"], listed["state"], listed["submitter"]) == (run, "done", "local")
             assert told("costs", run, "--json", env=environment)["total"]["new_tokens"] > 0
             assert tracemend("runs", env={**environment, "TRACEMEND_TOKEN_FILE": ""}).returncode == 2
-            os.killpg(script.pid, signal.SIGINT)
+            os.killpg(script.pid, signal.SIGTERM)
             _, said = script.communicate(timeout=90)
             assert script.returncode in (0, 4), said
             assert "generator ended with 137" in said
@@ -76,7 +78,7 @@ async def test_a_run_is_submitted_killed_into_and_watched_on_a_local_cluster(tmp
 
 def test_without_servers_the_script_says_what_to_set(tmp_path: Path) -> None:
     names = ("TRACEMEND_BUS", "KAFKA_BOOTSTRAP_SERVERS")
-    bare = {name: value for name, value in os.environ.items() if name not in names}
+    bare = {name: value for name, value in os.environ.items() if name not in names} | ON_PATH
     ended = subprocess.run([SCRIPT, str(tmp_path)], env=bare, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 2
     assert "set KAFKA_BOOTSTRAP_SERVERS" in ended.stderr
