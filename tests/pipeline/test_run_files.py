@@ -283,7 +283,7 @@ def test_an_ipo_run_plans_the_papers_attempts_and_expects_its_yield(path: Path) 
     assert calls["fork"] == 3600
     assert calls["find cues"] == 3600 + 3600
     assert found.rows["intervened_po_1"] == found.rows["sft_intervened"] == 1440
-    assert found.rows["intervened_po_2"] == found.rows["sft_intervened_benign"] == 183 + 61
+    assert found.rows["intervened_po_2"] == found.rows["sft_intervened_benign"] == 675 + 225, "any of 6 samples"
 
 
 def test_the_compatible_trainer_is_refused_but_for_the_objections_that_it_names(

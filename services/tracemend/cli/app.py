@@ -210,7 +210,10 @@ def redrive(
     to: MaybeToOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Open dead, rejected and given-up units anew; the run's command then ends them once more, with new attempts."""
+    """Open dead, rejected and given-up units anew; the run's command then ends them once more, with new attempts.
+
+    By --reason also units that were not selected as dead, unknown or below_full_marks; other decisions stand.
+    """
     if (address := cluster_of(folder, to)) is not None:
         from tracemend.cli.submitting import redrive as on_cluster
 

@@ -79,7 +79,10 @@ def _settings(given: dict[str, Any]) -> ContinuationSettings:
     try:
         return ContinuationSettings(**given)
     except ValidationError as error:
-        problems = (f"{'.'.join(map(str, e['loc'])) or 'thresholds'}: {e['msg']}" for e in error.errors())
+        problems = (
+            f"{'.'.join(map(str, e['loc'])) or 'thresholds'}: {e['msg'].removeprefix('Value error, ')}"
+            for e in error.errors()
+        )
         raise SetupError("; ".join(problems)) from None
 
 

@@ -69,6 +69,8 @@ class Strategy(ABC):
     """What `Intervention.kind` says of a teacher's texts; empty for strategies that ask no teacher."""
     forks: ClassVar[bool] = False
     """Whether it has the target go on from cuts: that takes token ids and a detector of compliance cues."""
+    makes_pairs: ClassVar[bool] = False
+    """Whether its outcomes hold a rejected side in the target's own tokens: what preference pairs are made of."""
     categories: ClassVar[frozenset[Category]] = frozenset({Category.HARMFUL})
     """The prompts that it is about. Beside one that mends harmful prompts, an arm keeps what it wants of the others."""
     default_rule: ClassVar[Rule] = Rule.ALL
@@ -123,6 +125,8 @@ def make_strategy(name: str, terms: Terms, options: Mapping[str, Any]) -> Strate
     try:
         strategy: Strategy = strategies.create(name, dataclasses.replace(terms, strategy=name), **options)
     except ValidationError as error:
-        faults = "; ".join(f"option '{fault['loc'][0]}': {fault['msg']}" for fault in error.errors())
+        faults = "; ".join(
+            f"option '{fault['loc'][0]}': {fault['msg'].removeprefix('Value error, ')}" for fault in error.errors()
+        )
         raise SetupError(f"strategy '{name}': {faults}") from None
     return strategy

@@ -60,7 +60,8 @@ class Assumptions:
     fork_share: float = 0.4
     """Share of forks that are accepted, in each round (methods.md §10 [P])."""
     refused_share: float = 0.2
-    """Share of benign prompts that the model of a first stage refuses (20 to 29 points in methods.md §14 [P])."""
+    """Share of samples of benign prompts that the model of a first stage refuses (20 to 29 points in methods.md §14
+    [P]). A prompt counts once any of its K samples refuses; taken as independent, they are expected to rather often."""
     attempts: float = 1.5
     """Texts per unit on average, never more than `attempts`."""
     tokens_per_s: float = 2000.0
@@ -282,7 +283,8 @@ class _Work:
             return {HARMFUL: mended, BENIGN: num_benign, REASONING: self._prompts[Category.REASONING]}
         correction = self._correction(self._plan.owners[arm])
         refuses = isinstance(strategy_for(correction, Category.BENIGN), Refused)
-        return {HARMFUL: mended, BENIGN: round(num_benign * self._a.refused_share) if refuses else 0}
+        any_refused = 1 - (1 - self._a.refused_share) ** self._plan.run.target.samples
+        return {HARMFUL: mended, BENIGN: round(num_benign * any_refused) if refuses else 0}
 
     def _num_mended(self, owner: str) -> int:
         """Units on harmful prompts that give a row."""

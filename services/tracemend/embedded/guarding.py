@@ -43,7 +43,7 @@ def open_guard(settings: GuardSettings, *, finder: CueFinder | None) -> Guard:
     if reserved := sorted({"mode", "finder", "triggers"} & settings.options.keys()):
         raise SetupError(f"guard '{settings.name}': {', '.join(reserved)} stands beside `options`, not inside it")
     wanted = {name: value for name, value in given.items() if name in accepted}
-    guard: Guard = guards.create(settings.name, **settings.options, **wanted)
+    guard: Guard = guards.compose(settings.name, wanted, settings.options)
     return guard
 
 

@@ -1,6 +1,7 @@
 """Ending units once more: in the next epoch, whose outcomes count in place of the old ones.
 
-`tracemend redrive` opens the units that ended badly; the pipeline does so by itself for the units of arms whose parent
+`tracemend redrive` opens the units that ended badly, and when asked by reason those that were not selected for want of
+a sample, a judgement or a better draft; the pipeline does so by itself for the units of arms whose parent
 was trained to other weights. Attempts go on counting through epochs, so texts are written anew. What died on the way
 (a sample, a judgement) is forgotten when its prompt comes up again, or it would only be found again; all other work is.
 Units that `purge` ended stay as they are.
@@ -25,7 +26,9 @@ from tracemend.kit.registry import did_you_mean
 from tracemend.records import Finish, OutcomeState, Part, Prompt, Trajectory, Verdict
 
 _ENDED_BADLY = frozenset({OutcomeState.DEAD, OutcomeState.GAVE_UP, OutcomeState.REJECTED})
-_ENDED_WELL = frozenset({OutcomeState.KEPT, OutcomeState.CORRECTED})
+_IN_WANT = frozenset({"dead", "unknown", "below_full_marks"})
+"""Reasons of units that were not selected for want of a sample, a judgement or a better draft: what a redrive makes
+anew. The other reasons are decisions on what was there, which would only be made again."""
 _BATCH = 256
 
 
@@ -50,10 +53,12 @@ async def redrive(
         run: The run.
         plan: Its plan.
         arm: Only this arm's units; None for those of every arm.
-        reason: Only units that ended for this reason, those that were not selected among them.
+        reason: Only units that ended for this reason; also those that were not selected, where it is `dead`,
+            `unknown` or `below_full_marks`.
 
     Raises:
-        SetupError: No such arm corrects anything, or no unit ended for `reason`.
+        SetupError: No such arm corrects anything, no unit ended for `reason`, or all that did ended as they were meant
+            to.
     """
     found, reasons = await _meant(workspace, run=run, plan=plan, arm=arm, reason=reason)
     num_units = 0
@@ -92,10 +97,17 @@ async def _meant(
                 found[owner].add(unit.unit.prompt)
                 reasons[f"{unit.state}/{unit.reason}"] += 1
     if reason is not None and not found:
-        counts = await workspace.ledger.outcome_counts(run)
-        known = sorted({its for _, state, its in counts if state not in _ENDED_WELL})
-        raise SetupError(f"no unit ended for the reason '{reason}'{did_you_mean(reason, known)}")
+        raise await _nothing_to_redrive(workspace, run=run, reason=reason)
     return found, reasons
+
+
+async def _nothing_to_redrive(workspace: Workspace, *, run: str, reason: str) -> SetupError:
+    ended = {(state, its) for _, state, its in await workspace.ledger.outcome_counts(run)}
+    known = sorted({its for state, its in ended if its != PURGED and _is_meant(state, its, its)})
+    hint = did_you_mean(reason, known)
+    if reason != PURGED and (OutcomeState.NOT_SELECTED, reason) in ended:
+        return SetupError(f"units that were not selected as '{reason}' ended as they were meant to{hint}")
+    return SetupError(f"no unit ended for the reason '{reason}'{hint}")
 
 
 async def follow_parent(workspace: Workspace, *, run: str, parent: str, model: str, arms: Sequence[str]) -> int:
@@ -174,4 +186,5 @@ def _owners(plan: Plan, arm: str | None) -> list[str]:
 def _is_meant(state: str, its_reason: str, wanted: str | None) -> bool:
     if wanted is None:
         return state in _ENDED_BADLY
-    return its_reason == wanted and state not in _ENDED_WELL
+    is_in_want = state == OutcomeState.NOT_SELECTED and its_reason in _IN_WANT
+    return its_reason == wanted and (state in _ENDED_BADLY or is_in_want)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
+from tracemend.corrector.decide import strategy_for
 from tracemend.embedded.models import Engine
 from tracemend.embedded.plan import Plan
 from tracemend.embedded.progress import Observer
@@ -13,7 +14,7 @@ from tracemend.embedded.rewarding import JudgeReward
 from tracemend.judge.settings import JudgeSettings
 from tracemend.kit.errors import SetupError
 from tracemend.kit.ports import TextModel
-from tracemend.records import Checkpoint
+from tracemend.records import Category, Checkpoint
 from tracemend.runtime.jobs import open_launcher
 from tracemend.trainer.algorithm import make_algorithm
 from tracemend.trainer.job import job_of
@@ -22,7 +23,10 @@ from tracemend.trainer.training import TrainingJob
 
 
 def check_trainings(plan: Plan) -> None:
-    """`SetupError` where an arm's algorithm cannot be, or does not learn from what the arm assembles."""
+    """`SetupError` where an arm's algorithm cannot be, does not learn from what the arm assembles, or where pairs are
+    to be assembled of units that give none."""
+    for arm in plan.owners:
+        _check_pairs(plan, arm)
     for arm, settings in plan.run.arms.items():
         if settings.train is None:
             continue
@@ -35,6 +39,33 @@ def check_trainings(plan: Plan) -> None:
                 f"arms.{arm}: algorithm '{settings.train.algorithm}' learns from {algorithm.kind}, and the arm "
                 f"assembles {settings.assemble.kind}: set assemble.kind: {algorithm.kind}, or name another algorithm"
             )
+
+
+def _check_pairs(plan: Plan, arm: str) -> None:
+    """Both kinds of pair that `arm` wants a share of are made by some strategy. The units are the owner's: of harmful
+    prompts those of `pairs_from`, of harmless ones the arm's own."""
+    settings = plan.run.arms[arm].assemble
+    if settings.kind != "pairs" or settings.rows_of:
+        return
+    lender = settings.pairs_from or arm
+    if settings.benign_share < 1 and not _makes_pairs(plan, lender, Category.HARMFUL):
+        raise SetupError(
+            f"arms.{arm}.assemble: the units of '{lender}' give no harmful pairs: set pairs_from to an arm whose "
+            "strategy is intervene or contrast, or benign_share to 1"
+        )
+    if settings.benign_share > 0 and not _makes_pairs(plan, arm, Category.BENIGN):
+        raise SetupError(
+            f"arms.{arm}.assemble: the units of '{arm}' give no benign pairs, and benign_share is "
+            f"{settings.benign_share:g}: set correct.strategy to refused, or benign_share to 0"
+        )
+
+
+def _makes_pairs(plan: Plan, arm: str, category: Category) -> bool:
+    owner = plan.owners[arm]
+    correction = plan.corrections(plan.run.arms[owner].from_).arm(owner)
+    assert correction is not None, "owners correct"
+    strategy = strategy_for(correction, category)
+    return strategy is not None and strategy.makes_pairs
 
 
 async def run_training(

@@ -73,7 +73,7 @@ def _created(
     if reserved := sorted(given.keys() & choice.options.keys()):
         raise SetupError(f"{who}: {', '.join(reserved)} stands beside `options`, not inside it")
     wanted = {field: value for field, value in given.items() if field in accepted}
-    return registry.create(choice.name, **choice.options, **wanted)
+    return registry.compose(choice.name, wanted, choice.options)
 
 
 def _model(registry: Registry[Any], plugin: str, name: str | None, models: Mapping[str, TextModel]) -> TextModel | None:

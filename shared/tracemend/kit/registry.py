@@ -15,7 +15,7 @@ import inspect
 import pkgutil
 import threading
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from tracemend.kit.errors import SetupError
@@ -53,16 +53,22 @@ class Registry(Generic[P]):
 
     def create(self, name: str, /, *args: Any, **options: Any) -> Any:
         """Call plug-in `name` with `options`, after checking them against its signature."""
+        return self.compose(name, {}, options, *args)
+
+    def compose(self, name: str, parts: Mapping[str, Any], options: Mapping[str, Any], *args: Any) -> Any:
+        """Call plug-in `name` with `parts`, which whoever composes it puts in, and `options`, which a user wrote; the
+        message about an unknown option lists the latter alone."""
         plugin = self.get(name)
         try:
-            _signature(plugin).bind(*args, **options)
+            _signature(plugin).bind(*args, **parts, **options)
         except TypeError as error:
-            known = [p.name for p in _signature(plugin).parameters.values() if p.kind is p.KEYWORD_ONLY]
-            raise SetupError(f"{self.kind} '{name}': {error}; its options are {', '.join(known) or 'none'}") from None
+            taken = [p.name for p in _signature(plugin).parameters.values() if p.kind is p.KEYWORD_ONLY]
+            known = ", ".join(option for option in taken if option not in parts)
+            raise SetupError(f"{self.kind} '{name}': {error}; its options are {known or 'none'}") from None
         for option, value in options.items():
             if problem := _problem(plugin, option, value):
                 raise SetupError(f"{self.kind} '{name}': option '{option}': {problem}")
-        return plugin(*args, **options)
+        return plugin(*args, **parts, **options)
 
     def names(self) -> list[str]:
         """Every known name, sorted."""

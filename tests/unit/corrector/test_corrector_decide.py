@@ -154,6 +154,7 @@ def test_a_whole_plan_is_checked_before_anything_is_spent() -> None:
         (arm("filter", teacher="", correct_wrong=True), "reasoning prompts get text.*correct.teacher"),
         (arm("filter", options={"keep": "two"}), "option 'keep'"),
         (arm("policy", options={"drafts": 0}), "option 'drafts'"),
+        (arm("rewrite", options={"length_band": [2.0, 1.0]}), "option 'length_band': needs two shares in rising"),
         (arm("rewrite", options={"lenght_band": None}), "its options are pick, when_safe"),
     ],
 )

@@ -273,3 +273,28 @@ async def test_a_later_supervised_stage_takes_the_units_of_the_first_whatever_it
 def test_an_arm_has_either_units_of_its_own_or_those_of_another(old: str, new: str, words: str) -> None:
     with pytest.raises(SetupError, match=words):
         plan_of(ARMS + LATER.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("pairs_from: first}", "pairs_from: second}", r"arms\.second\.assemble: the units of 'second' give no harmful"),
+        ("pairs_from: first}", "pairs_from: sft}", ""),
+        (", pairs_from: first}", "}", r"arms\.second\.assemble: the units of 'second' give no harmful pairs"),
+        (", pairs_from: first}", ", benign_share: 1.0, answers_from: first}", ""),
+        ("{kind: pairs}", "{kind: pairs, benign_share: 0.5}", r"arms\.first\.assemble: .* no benign pairs.* is 0\.5"),
+        ("strategy: intervene}\n    assemble: {kind: pairs}", "strategy: filter}\n    assemble: {kind: pairs}",
+         r"arms\.\w+\.assemble: the units of 'first' give no harmful pairs"),
+        ("strategy: intervene}\n    assemble: {kind: pairs}", "strategy: contrast}\n    assemble: {kind: pairs}", ""),
+    ],
+)  # fmt: skip
+def test_pairs_of_units_that_give_none_are_refused_before_any_work(old: str, new: str, words: str) -> None:
+    """`words` is empty where the arms can have what they want."""
+    sound = ARMS.replace("{learning_rate", "{algorithm: intervened_po, learning_rate")
+    assert old in sound
+    plan = plan_of(sound.replace(old, new))
+    if not words:
+        check_trainings(plan)
+        return
+    with pytest.raises(SetupError, match=words):
+        check_trainings(plan)

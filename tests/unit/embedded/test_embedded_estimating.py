@@ -60,10 +60,17 @@ def test_a_first_stage_expects_a_pair_of_every_mended_fork_and_a_follower_the_sa
     assert found.rows["first"] == found.rows["supervised"] == round(100 * 6 * 0.6 * 0.4)
 
 
-def test_a_second_stage_expects_the_refused_share_of_benign_prompts_and_harmful_pairs_beside_them(
+def test_a_second_stage_expects_each_benign_prompt_that_a_sample_refuses_and_harmful_pairs_beside_them(
     found: Estimate,
 ) -> None:
-    assert found.rows["second"] == 15 + 5, "3 benign to 1 harmful"
+    num_refused = round(50 * (1 - 0.7**6))  # any of the six samples
+    assert num_refused == 44
+    assert found.rows["second"] == num_refused + round(44 / 3), "3 benign to 1 harmful"
+
+
+def test_a_second_stage_with_one_sample_per_prompt_expects_the_refused_share_itself() -> None:
+    once = estimate(parse_run_file(TEXT.replace("samples: 6", "samples: 1"), name="run.yaml"), ASSUMED)
+    assert once.rows["second"] == 15 + 5
 
 
 def test_natural_pairs_are_expected_of_prompts_with_both_kinds_of_sample_alone(found: Estimate) -> None:

@@ -151,6 +151,18 @@ def test_samples_that_died_are_drawn_again(failed: Path) -> None:
     assert states(failed, "rewrite")["gave_up/still_unsafe"] > 5, "the other arm was not asked for"
 
 
+def test_units_that_were_not_selected_by_decision_stay_as_they_are(failed: Path) -> None:
+    """They would only be decided on alike."""
+    decided = states(failed, "rewrite")["not_selected/easy"]
+    assert decided > 0
+    with pytest.raises(SetupError, match="not selected as 'easy' ended as they were meant to") as refused:
+        redriven(failed, reason="easy")
+    known = str(refused.value).split("nown: ", 1)[1].split(", ")
+    assert "easy" not in known
+    assert {"dead", "still_unsafe"} <= set(known)
+    assert states(failed, "rewrite")["not_selected/easy"] == decided
+
+
 def test_a_whole_redrive_ends_as_a_run_in_good_weather(failed: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     redriven(failed)
     redriven(failed, reason="dead")  # units that were not selected for want of a sample

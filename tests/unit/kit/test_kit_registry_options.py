@@ -54,3 +54,10 @@ def test_values_of_the_right_type_arrive_as_they_were_given(registry: Registry[A
 def test_an_unknown_option_is_answered_with_the_known_ones(registry: Registry[Any]) -> None:
     with pytest.raises(SetupError, match="number, share, word, switch, maybe, words"):
         registry.create(NAME, numbr=1)
+
+
+def test_parts_that_are_put_in_are_not_among_the_options_of_a_user(registry: Registry[Any]) -> None:
+    assert registry.compose(NAME, {"words": ("a",)}, {"number": 2}) == (2, 0.5, "w", False, None, ("a",))
+    with pytest.raises(SetupError) as refused:
+        registry.compose(NAME, {"words": ("a",)}, {"numbr": 1})
+    assert str(refused.value).endswith("its options are number, share, word, switch, maybe")

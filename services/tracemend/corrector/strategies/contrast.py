@@ -22,6 +22,7 @@ from tracemend.records import Group, OutcomeState, Part, Unit, Value, Verdict
 class Contrast(Strategy):
     """Keep the first usable safe sample of a prompt, against its first whole unsafe one."""
 
+    makes_pairs: ClassVar[bool] = True
     default_rule: ClassVar[Rule] = Rule.ALL
     default_parts: ClassVar[tuple[Part, ...]] = (Part.REASONING,)
 

@@ -42,6 +42,7 @@ class Intervene(Strategy):
     `all`: every sample gets every trigger, K·T units per prompt."""
 
     forks: ClassVar[bool] = True
+    makes_pairs: ClassVar[bool] = True
     default_rule: ClassVar[Rule] = Rule.ALL
     default_parts: ClassVar[tuple[Part, ...]] = (Part.REASONING,)
 

@@ -23,6 +23,7 @@ from tracemend.records import Category, Group, OutcomeState, Part, Unit, Value
 class Refused(Strategy):
     """Find the first whole refusal of each harmless prompt."""
 
+    makes_pairs: ClassVar[bool] = True
     categories: ClassVar[frozenset[Category]] = frozenset({Category.BENIGN, Category.LOOKALIKE})
     default_rule: ClassVar[Rule] = Rule.ALL
     default_parts: ClassVar[tuple[Part, ...]] = (Part.ANSWER,)
