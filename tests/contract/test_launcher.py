@@ -116,6 +116,15 @@ async def test_a_crash_is_told_with_exit_code_and_last_words(tmp_path):
         await launcher("subprocess").run(job(tmp_path, **{"raise": "death"}))
 
 
+async def test_a_lock_that_a_killed_compilation_left_stops_nobody(tmp_path):
+    """torch waits for ever for a lock file to go, whoever made it."""
+    left = tmp_path / "job" / "job.extensions" / "operator" / "lock"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    await launcher("subprocess").run(job(tmp_path, compile="operator"))
+    assert not left.exists()
+
+
 async def test_noise_on_standard_output_goes_to_the_log(tmp_path):
     seen = []
     await launcher("subprocess", lambda *step: seen.append(step)).run(job(tmp_path, steps=1, noise=300_000))

@@ -99,16 +99,21 @@ class SubprocessLauncher:
             json.dumps({"name": job.name, "arguments": dict(job.arguments), "folder": str(folder)}), encoding="utf-8"
         )
         with log.open("wb") as stream:
-            code = await self._finish(job, request, stream)
+            code = await self._finish(job, request, stream, extensions=_own_extensions(folder))
         return _read_result(result, job=job, code=code, last_words=_tail(log))
 
-    async def _finish(self, job: Job, request: Path, log: IO[bytes]) -> int:
+    async def _finish(self, job: Job, request: Path, log: IO[bytes], *, extensions: Path) -> int:
         process = await asyncio.create_subprocess_exec(
             *command_of(job, request),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=log,
-            env={**os.environ, "TOKENIZERS_PARALLELISM": "false", **(self.environment or {})},
+            env={
+                "TORCH_EXTENSIONS_DIR": str(extensions),
+                **os.environ,
+                "TOKENIZERS_PARALLELISM": "false",
+                **(self.environment or {}),
+            },
             start_new_session=True,
         )
         try:
@@ -139,6 +144,18 @@ def command_of(job: Job, request: Path) -> list[str]:
         return [sys.executable, "-m", job.module, str(request)]
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={job.num_processes}"]
     return [sys.executable, *torchrun, "-m", job.module, str(request)]
+
+
+def _own_extensions(folder: Path) -> Path:
+    """Where torch compiles what DeepSpeed needs, with no lock in it.
+
+    It compiles under a lock file that a killed process leaves behind, and whoever comes after waits for ever: in the
+    folder that all of a machine share, one killed training would stop every later one.
+    """
+    extensions = folder / "job.extensions"
+    for lock in extensions.glob("*/lock"):
+        lock.unlink(missing_ok=True)
+    return extensions
 
 
 def _progress_in(line: bytes) -> tuple[int, int, float] | None:

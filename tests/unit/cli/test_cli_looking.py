@@ -3,16 +3,40 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.unit.embedded.small_runs import TEXT, run_small
 
+from tracemend.adapters.scripted.null_teacher import null_teacher
+from tracemend.adapters.scripts import last_user_message, scripts
 from tracemend.cli.__main__ import main
 from tracemend.cli.showing import inert
+from tracemend.embedded.runfile import parse_run_file
+from tracemend.kit.ports import Completion, ModelRequest
+from tracemend.redaction import Text
 from tracemend.trainer import dataset
+
+
+@scripts.register
+def sometimes_unsafe() -> Callable[[ModelRequest], Completion]:
+    """`null_teacher`, whose texts on one of three prompts stay unsafe."""
+    writes = null_teacher()
+
+    def complete(request: ModelRequest) -> Completion:
+        written = writes(request)
+        number = re.search(r"number (\d+)", last_user_message(request))
+        assert number is not None
+        if int(number[1]) % 3:
+            return written
+        return replace(written, text=Text(written.text.reveal().replace("is safe.", "is unsafe.")))
+
+    return complete
 
 
 @pytest.fixture(scope="module")
@@ -161,14 +185,22 @@ def test_what_an_estimate_cannot_count_is_named_with_what_to_set(
     assert "total, at least" in printed
 
 
-def test_redriving_says_what_is_open_again(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_redriving_says_what_is_open_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run"
+    text = TEXT.replace("scripted:null_teacher", "scripted:test_cli_looking")
+    run_small(folder, models=parse_run_file(text, name="run.yaml").models)
+    [gave_up] = [f for f in told(capsys, "failures", str(folder)) if f["state"] == "gave_up"]
+    opened = told(capsys, "redrive", str(folder), "--arm", "rewrite", "--reason", gave_up["reason"])
+    number, reason = gave_up["number"], f"gave_up/{gave_up['reason']}"
+    assert opened == {"prompts": {"rewrite": number}, "num_units": number, "reasons": {reason: number}}
+    assert gave_up["reason"] not in {failure["reason"] for failure in told(capsys, "failures", str(folder))}
+    told(capsys, "verify", str(folder))
+
+
+def test_a_good_run_has_nothing_to_redrive(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = shutil.copytree(finished, tmp_path / "run")
     assert "Nothing to redrive" in said(capsys, "redrive", str(folder))
-    easy = next(f["number"] for f in told(capsys, "failures", str(folder)) if f["reason"] == "easy")
-    opened = told(capsys, "redrive", str(folder), "--arm", "rewrite", "--reason", "easy")
-    assert opened == {"prompts": {"rewrite": easy}, "num_units": easy, "reasons": {"not_selected/easy": easy}}
-    assert "easy" not in {failure["reason"] for failure in told(capsys, "failures", str(folder))}
-    told(capsys, "verify", str(folder))
+    said(capsys, "redrive", str(folder), "--reason", "easy", code=2)
     said(capsys, "redrive", str(folder), "--reason", "eesy", code=2)
 
 
