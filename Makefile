@@ -15,7 +15,15 @@ export TOKENIZERS_PARALLELISM ?= false
 # With docker's or podman's compose; otherwise servers come by the environment (CONTRIBUTING.md).
 COMPOSE ?= $(shell for engine in docker podman; do $$engine compose version >/dev/null 2>&1 && echo "$$engine compose --file docker/compose.yaml" && break; done)
 
-.PHONY: help install demo test test-servers servers-up servers-down fidelity check format lock protos bench smoke-gpu clean
+# The first that is here builds images: `docker build`, `podman build` or `buildah build`.
+BUILDER ?= $(firstword $(shell for builder in docker podman buildah; do command -v $$builder; done))
+# Which images, by the lock that fills them; BASE and what else the builder is to be told.
+IMAGES ?= services gpu
+BASE ?=
+BUILD_ARGS ?=
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+
+.PHONY: help install demo test test-servers servers-up servers-down fidelity check format lock protos bench smoke-gpu images clean
 
 help:  ## Show the targets
 	@awk 'BEGIN {FS = ":.*##"} /^[a-z-]+:.*##/ {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,9 +33,9 @@ $(UV):
 	$(PYTHON) -m venv .tools
 	.tools/bin/pip install --quiet "uv>=$(UV_VERSION)"
 
-$(VENV)/.synced: requirements/$(LOCK).lock pyproject.toml | $(UV)
+$(VENV)/.synced: requirements/$(LOCK).lock requirements/dev.lock pyproject.toml | $(UV)
 	test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) $(VENV)
-	$(UV) pip sync --quiet --python $(BIN)/python requirements/$(LOCK).lock
+	$(UV) pip sync --quiet --python $(BIN)/python requirements/$(LOCK).lock requirements/dev.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
 	touch $@
 
@@ -75,9 +83,13 @@ format: $(VENV)/.synced  ## Format and fix what can be fixed
 protos: $(VENV)/.synced  ## Generate the protobuf code
 	$(BIN)/python protos/generate.py
 
+COMPILE = cd requirements && ../$(UV) pip compile --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 lock: | $(UV)  ## Resolve the locks anew
-	cd requirements && ../$(UV) pip compile --upgrade --python-version 3.11 --override overrides.txt --generate-hashes --no-emit-index-url --no-header -o cpu.lock cpu.in dev.in
-	cd requirements && ../$(UV) pip compile --upgrade --python-version 3.11 --only-binary vllm --generate-hashes --no-emit-index-url --no-header -o gpu.lock gpu.in dev.in
+	$(COMPILE) --override overrides.txt -o cpu.lock cpu.in
+	$(COMPILE) --only-binary vllm -o gpu.lock gpu.in
+	$(COMPILE) -c cpu.lock -c gpu.lock -o dev.lock dev.in
+	$(COMPILE) -c cpu.lock -o services.lock services.in
+	$(COMPILE) -o build.lock build.in
 
 bench: $(VENV)/.synced  ## Measure the engines and the loop
 	$(BIN)/python benchmarks/engines.py
@@ -86,6 +98,14 @@ bench: $(VENV)/.synced  ## Measure the engines and the loop
 smoke-gpu: $(VENV)/.synced  ## 64 prompts end to end on real weights: make smoke-gpu MODEL=FOLDER (OUT=DIR, ARGS=--dry-run)
 	@test -n "$(MODEL)" || { echo "usage: make smoke-gpu MODEL=FOLDER_OF_A_REASONING_MODEL"; exit 2; }
 	$(BIN)/python -m benchmarks.smoke_gpu --model "$(MODEL)" $(if $(filter file,$(origin OUT)),,--out "$(OUT)") $(ARGS)
+
+images:  ## Build the container images (IMAGES="services gpu cpu", BASE=…, BUILD_ARGS=…)
+	@test -n "$(BUILDER)" || { echo "make images needs docker, podman or buildah"; exit 2; }
+	@for lock in $(IMAGES); do \
+	    $(BUILDER) build $(BUILD_ARGS) --file docker/Dockerfile --build-arg LOCK=$$lock $(if $(BASE),--build-arg BASE=$(BASE)) \
+	        --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) \
+	        --tag $$(test $$lock = services && echo tracemend || echo tracemend-$$lock):$(VERSION) . || exit 1; \
+	done
 
 clean:  ## Remove caches and builds, not runs
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
