@@ -15,8 +15,8 @@ export TOKENIZERS_PARALLELISM ?= false
 # With docker's or podman's compose; otherwise servers come by the environment (CONTRIBUTING.md).
 COMPOSE ?= $(shell for engine in docker podman; do $$engine compose version >/dev/null 2>&1 && echo "$$engine compose --file docker/compose.yaml" && break; done)
 
-# The first that is here builds images: `docker build`, `podman build` or `buildah build`.
-BUILDER ?= $(firstword $(shell for builder in docker podman buildah; do command -v $$builder; done))
+# The first that works builds images.
+BUILDER ?= $(shell for builder in docker podman buildah; do $$builder version >/dev/null 2>&1 && echo $$builder && break; done)
 # Which images, by the lock that fills them; BASE and what else the builder is to be told.
 IMAGES ?= services gpu
 BASE ?=
