@@ -28,6 +28,14 @@ def needs_server(variable: str) -> str:
     return address
 
 
+def needs_kubernetes() -> str:
+    """A kubeconfig, from KUBECONFIG: of a cluster in which tests may make namespaces and custom resources."""
+    path = os.environ.get("KUBECONFIG", "")
+    if not path or not Path(path).is_file():
+        _missing("kubernetes", f"KUBECONFIG: the file that leads to a Kubernetes API (it is {path or 'unset'!r})")
+    return path
+
+
 def _missing(thing: str, reason: str) -> NoReturn:
     if thing in os.environ.get("TRACEMEND_REQUIRE", "").split(","):
         pytest.fail(f"TRACEMEND_REQUIRE names '{thing}', and this test needs {reason}")

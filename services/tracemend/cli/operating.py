@@ -10,14 +10,18 @@ import typer
 
 def serve(
     service: Annotated[
-        str, typer.Argument(metavar="SERVICE", help="ingestion, generator, judge, corrector, trainer or evaluator.")
+        str,
+        typer.Argument(
+            metavar="SERVICE", help="ingestion, generator, judge, corrector, trainer, evaluator or operator."
+        ),
     ],
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Settings as YAML; TRACEMEND_ variables come first.")
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Check the settings, then stop.")] = False,
 ) -> None:
-    """One service as a process: ingestion, generator, judge, corrector, trainer or evaluator. docs/settings.md lists
+    """One service as a process: ingestion, generator, judge, corrector, trainer, evaluator, or the operator that runs
+    jobs on Kubernetes. docs/settings.md lists
     settings and exit codes."""
     from tracemend.cli.serve import serve as body
 

@@ -35,11 +35,11 @@ from tracemend.kit.logs import log_libraries, log_loop_errors, log_to_stderr
 from tracemend.kit.telemetry import BUILD_INFO, READY
 from tracemend.runtime.program_dependencies import Check, Dependencies, LostDependency
 from tracemend.runtime.program_http import Answer, ProbeServer
-from tracemend.runtime.program_settings import ProgramSettings
+from tracemend.runtime.program_settings import ProcessSettings
 from tracemend.runtime.program_watchdog import Watchdog
 from tracemend.runtime.telemetry import ProgramTelemetry, open_telemetry
 
-P = TypeVar("P", bound=ProgramSettings)
+P = TypeVar("P", bound=ProcessSettings)
 Step: TypeAlias = Callable[[float], Awaitable[None]]
 """A step of the drain; it is told how many seconds are left, and is cancelled when they are over."""
 

@@ -21,9 +21,9 @@ from pydantic.fields import FieldInfo
 
 from tracemend.kit.errors import SetupError
 from tracemend.kit.secrets import Secret
-from tracemend.runtime.program_settings import ProgramSettings
+from tracemend.runtime.program_settings import ProcessSettings
 
-P = TypeVar("P", bound=ProgramSettings)
+P = TypeVar("P", bound=ProcessSettings)
 Keys: TypeAlias = tuple[str, ...]
 
 PREFIX = "TRACEMEND_"

@@ -76,31 +76,16 @@ class WatchdogSettings(Section):
     """/healthz fails when the loop has been blocked for longer."""
 
 
-class ProgramSettings(Section):
-    """What every service needs."""
+class ProcessSettings(Section):
+    """What every process that serves needs, whatever it serves."""
 
     service: ClassVar[str] = ""
 
-    bus: str
-    """`kafka:HOST:PORT[,…][?namespace=NAME]`; secrets and TLS come from the KAFKA_ variables."""
-    store: str
-    """`s3:BUCKET[/PREFIX][?endpoint=URL&region=R]`, with keys from the S3_ variables, or `file:FOLDER`."""
     ledger: Secret
     """`postgresql://…` or `sqlite:FILE`: the ledger, and what the services keep beside it."""
-    folder: Path = Path("/var/lib/tracemend")
-    """Scratch space: models and checkpoints on their way, claimed messages. Nothing in it needs a backup."""
     name: str = ""
     """Of this process, as attempts and logs call it; unset for service, host and process id."""
-    concurrency: int = Field(256, ge=1)
-    """Pieces of work in flight per stage."""
-    prices: dict[str, Price] = Field(default_factory=dict)
-    """Price table: a model's name in run files (`target` for the target, `default` for all others) to what it costs."""
     http: HttpSettings = Field(default_factory=HttpSettings)
-    rpc: RpcSettings = Field(default_factory=RpcSettings)
-    channels: ChannelSettings = Field(default_factory=ChannelSettings)
-    """How this service calls the others."""
-    peers: dict[str, str] = Field(default_factory=dict)
-    """Service to its gRPC address, of those that this one calls."""
     log: LogSettings = Field(default_factory=LogSettings)
     traces: TraceSettings = Field(default_factory=TraceSettings)
     dependencies: DependencySettings = Field(default_factory=DependencySettings)
@@ -111,6 +96,26 @@ class ProgramSettings(Section):
     def process_name(self) -> str:
         """What this process is called."""
         return self.name or f"{self.service}-{socket.gethostname()}-{os.getpid()}"
+
+
+class ProgramSettings(ProcessSettings):
+    """What the six services need as well."""
+
+    bus: str
+    """`kafka:HOST:PORT[,…][?namespace=NAME]`; secrets and TLS come from the KAFKA_ variables."""
+    store: str
+    """`s3:BUCKET[/PREFIX][?endpoint=URL&region=R]`, with keys from the S3_ variables, or `file:FOLDER`."""
+    folder: Path = Path("/var/lib/tracemend")
+    """Scratch space: models and checkpoints on their way, claimed messages. Nothing in it needs a backup."""
+    concurrency: int = Field(256, ge=1)
+    """Pieces of work in flight per stage."""
+    prices: dict[str, Price] = Field(default_factory=dict)
+    """Price table: a model's name in run files (`target` for the target, `default` for all others) to what it costs."""
+    rpc: RpcSettings = Field(default_factory=RpcSettings)
+    channels: ChannelSettings = Field(default_factory=ChannelSettings)
+    """How this service calls the others."""
+    peers: dict[str, str] = Field(default_factory=dict)
+    """Service to its gRPC address, of those that this one calls."""
 
 
 class IngestionSettings(ProgramSettings):
@@ -164,7 +169,20 @@ class EvaluatorSettings(JobSettings):
     service: ClassVar[str] = "evaluator"
 
 
-SERVICES: Mapping[str, type[ProgramSettings]] = MappingProxyType(
+class OperatorSettings(ProcessSettings):
+    """Operator: turns TrainingRuns and EvaluationRuns of one namespace into Kubernetes Jobs."""
+
+    service: ClassVar[str] = "operator"
+
+    namespace: str = Field(min_length=1)
+    """Whose runs it works on. One operator per namespace."""
+    template: str = "tracemend-job"
+    """The PodTemplate there that jobs are made from."""
+    resync_s: float = Field(30.0, gt=0)
+    """How often every run is looked at, whatever events say."""
+
+
+SERVICES: Mapping[str, type[ProcessSettings]] = MappingProxyType(
     {
         one.service: one
         for one in (
@@ -174,6 +192,7 @@ SERVICES: Mapping[str, type[ProgramSettings]] = MappingProxyType(
             CorrectorSettings,
             TrainerSettings,
             EvaluatorSettings,
+            OperatorSettings,
         )
     }
 )

@@ -13,7 +13,7 @@ from pydantic_core import PydanticUndefined
 
 from tracemend.kit.secrets import Secret
 from tracemend.runtime.program_configuration import Setting, settings_of
-from tracemend.runtime.program_settings import SERVICES, ProgramSettings
+from tracemend.runtime.program_settings import SERVICES, ProcessSettings, ProgramSettings
 
 _HEAD = """# Settings of the services
 
@@ -56,8 +56,11 @@ _KINDS = {"str": "text", "int": "whole number", "float": "number", "bool": "true
 
 def page() -> str:
     """The whole page."""
-    parts = [_HEAD, "## Every service\n", _table(settings_of(ProgramSettings))]
-    common = {setting.key for setting in settings_of(ProgramSettings)}
+    of_all = {setting.key for setting in settings_of(ProcessSettings)}
+    of_services = [setting for setting in settings_of(ProgramSettings) if setting.key not in of_all]
+    parts = [_HEAD, "## Every process\n", _table(settings_of(ProcessSettings))]
+    parts += ["## The services, all but the operator\n", _table(of_services)]
+    common = of_all | {setting.key for setting in of_services}
     for service, kind in SERVICES.items():
         own = [setting for setting in settings_of(kind) if setting.key not in common]
         parts += [f"## {service}\n", f"{(kind.__doc__ or '').strip()}\n"]

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from tracemend.kit import telemetry as catalogue
 from tracemend.kit.telemetry import CATALOGUE, NO_TRACE, Attribute, Metric, Telemetry
 from tracemend.redaction import Text
-from tracemend.runtime.program_settings import ProgramSettings
+from tracemend.runtime.program_settings import ProcessSettings
 from tracemend.runtime.telemetry_tracing import NO_TRACING, Tracing, open_tracing
 
 MAX_VALUES = 100
@@ -139,7 +139,7 @@ class ServiceTelemetry:
         self._tracing.close()
 
 
-def open_telemetry(settings: ProgramSettings) -> ProgramTelemetry:
+def open_telemetry(settings: ProcessSettings) -> ProgramTelemetry:
     """The telemetry that a service's settings, and the OTEL_ variables, ask for."""
     tracing = open_tracing(service=settings.service, instance=settings.process_name, share=settings.traces.share)
     return ServiceTelemetry(tracing)

@@ -19,7 +19,13 @@ from tracemend.runtime.program_settings import SERVICES
 
 @pytest.fixture(autouse=True)
 def _needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"BUS": "memory:", "STORE": "file:x", "LEDGER": "sqlite:x", "TARGET": "r1"}.items():
+    for name, value in {
+        "BUS": "memory:",
+        "STORE": "file:x",
+        "LEDGER": "sqlite:x",
+        "TARGET": "r1",
+        "NAMESPACE": "n",
+    }.items():
         monkeypatch.setenv(f"TRACEMEND_{name}", value)
 
 
