@@ -19,7 +19,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ from tracemend.kit.server_ports import Fenced, Jobs
 from tracemend.runtime.opening import open_server_tables
 
 HEARTBEAT_S = 5.0
+DONE = "done"
 
 log = structlog.get_logger(__name__)
 
@@ -148,20 +149,27 @@ def main() -> int:
     log_to_stderr(as_json=True)
     order = Order.read(sys.stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True, name="end-with-parent").start()
+    ended, reason = perform(work(order))
+    print(json.dumps({"ended": ended, "reason": reason}), flush=True)
+    return 0 if ended == DONE else 2
+
+
+def perform(task: Coroutine[Any, Any, None]) -> tuple[str, str]:
+    """Run `task`, which SIGTERM cancels: `done`, or the name of the error that it ended with on purpose, and why."""
     try:
-        asyncio.run(_until_told(order))
+        asyncio.run(_until_told(task))
     except BaseExceptionGroup as several:
-        return _tell(_first(several))
+        return _on_purpose(_first(several))
     except (SetupError, BudgetSpent, Fenced, Retry, asyncio.CancelledError) as end:
-        return _tell(end)
-    return _tell(None)
+        return _on_purpose(end)
+    return DONE, ""
 
 
-async def _until_told(order: Order) -> None:
-    task = asyncio.current_task()
-    assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    await work(order)
+async def _until_told(task: Coroutine[Any, Any, None]) -> None:
+    current = asyncio.current_task()
+    assert current is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, current.cancel)
+    await task
 
 
 def _first(several: BaseExceptionGroup[Any]) -> BaseException:
@@ -171,12 +179,10 @@ def _first(several: BaseExceptionGroup[Any]) -> BaseException:
     return error
 
 
-def _tell(error: BaseException | None) -> int:
-    if error is not None and not isinstance(error, (SetupError, BudgetSpent, Fenced, Retry, asyncio.CancelledError)):
+def _on_purpose(error: BaseException) -> tuple[str, str]:
+    if not isinstance(error, (SetupError, BudgetSpent, Fenced, Retry, asyncio.CancelledError)):
         raise error
-    how = "done" if error is None else type(error).__name__
-    print(json.dumps({"ended": how, "reason": "" if error is None else str(error)}), flush=True)
-    return 0 if error is None else 2
+    return type(error).__name__, str(error)
 
 
 def _end_with_parent() -> None:

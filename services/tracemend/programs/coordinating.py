@@ -118,8 +118,10 @@ class Coordinator:
         """Run one attempt at the job: what the user must change fails the run, a spent budget pauses it, and a crash is
         tried again."""
         key, jobs = await self._job_key(record), self.parts.tables.jobs
-        await jobs.start(key, plan=record.plan, kind=KIND, run=record.run, submitted_by=record.submitted_by)
         job = await jobs.get(key)
+        if job is None or not await self.runner.is_at_work(job):
+            await jobs.start(key, plan=record.plan, kind=KIND, run=record.run, submitted_by=record.submitted_by)
+            job = await jobs.get(key)
         assert job is not None, "it was started"
         ended = await self.runner.run(job, watched=True)
         state = _STATE_AFTER.get(ended.how)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tracemend.evaluator.servicer import EvaluatorServicer, registration
 from tracemend.programs.job_terms import RunEvaluations, RunReports
-from tracemend.programs.jobs import JobHands, JobRunner
+from tracemend.programs.jobs import JobHands, open_runner
 from tracemend.programs.parts import open_parts
 from tracemend.programs.serving import open_face
 from tracemend.runtime.program import Program
@@ -14,7 +14,7 @@ from tracemend.runtime.rpc.pages import open_pages
 
 async def main(settings: EvaluatorSettings, program: Program[EvaluatorSettings]) -> None:
     """Serve until told to stop."""
-    async with open_parts(settings, program) as parts, JobHands(JobRunner(parts, settings)) as hands:
+    async with open_parts(settings, program) as parts, JobHands(open_runner(parts, settings)) as hands:
         servicer = EvaluatorServicer(
             RunEvaluations(parts=parts),
             reports=RunReports(parts=parts),

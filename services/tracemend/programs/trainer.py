@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tracemend.programs.coordinating import COORDINATED, Coordinator
 from tracemend.programs.job_terms import RunTrainings
-from tracemend.programs.jobs import JobHands, JobRunner
+from tracemend.programs.jobs import JobHands, open_runner
 from tracemend.programs.parts import open_parts
 from tracemend.programs.serving import open_face
 from tracemend.programs.tending import Tender
@@ -24,7 +24,7 @@ async def main(settings: TrainerSettings, program: Program[TrainerSettings]) -> 
         workspace, tables = parts.workspace, parts.tables
         recorder = Recorder(bus=parts.bus, results=workspace.results, ledger=workspace.ledger, heard=_nobody_waits)
         program.runs("recorder", recorder.run())
-        runner = JobRunner(parts, settings)
+        runner = open_runner(parts, settings)
         coordinator = Coordinator(parts=parts, runner=runner)
         tender = Tender("coordinate", coordinator.coordinate, states=COORDINATED, tables=tables, fail=parts.runs.fail)
         program.runs("coordinator", tender.run())

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tracemend.kit.prices import Price
 from tracemend.kit.secrets import Secret
@@ -148,13 +148,38 @@ class CorrectorSettings(ProgramSettings):
     service: ClassVar[str] = "corrector"
 
 
+class PodSettings(Section):
+    """Jobs on Kubernetes: what is written into the TrainingRuns and EvaluationRuns that the operator runs."""
+
+    namespace: str = ""
+    """Where they are created: that of the operator."""
+    gpus: int = Field(0, ge=0)
+    """GPUs of each pod."""
+    queue: str = ""
+    """Kueue's local queue; unset starts jobs without one."""
+    priority_class: str = ""
+    max_failures: int = Field(6, ge=1)
+    """Attempts that may fail before the job has; disruptions do not count."""
+    keep_s: int = Field(86400, ge=0)
+    """How long resources of ended jobs stay."""
+
+
 class JobSettings(ProgramSettings):
     """What the services share that run jobs."""
 
     processes: int = Field(1, ge=1)
     """Processes of one job, under torchrun where there are several."""
     jobs: int = Field(1, ge=1)
-    """Jobs at once on this machine."""
+    """Jobs at once."""
+    jobs_on: Literal["processes", "kubernetes"] = "processes"
+    """Whether jobs are processes of this machine, or pods that the operator runs."""
+    pods: PodSettings = Field(default_factory=PodSettings)
+
+    @model_validator(mode="after")
+    def _pods_have_a_place(self) -> JobSettings:
+        if self.jobs_on == "kubernetes" and not self.pods.namespace:
+            raise ValueError("jobs_on: kubernetes needs pods.namespace, the operator's")
+        return self
 
 
 class TrainerSettings(JobSettings):
@@ -167,6 +192,17 @@ class EvaluatorSettings(JobSettings):
     """Evaluator: measures arms and writes reports."""
 
     service: ClassVar[str] = "evaluator"
+
+
+class JobPodSettings(ProcessSettings):
+    """The process in a job's pod: what the pod template tells it."""
+
+    service: ClassVar[str] = "job"
+
+    store: str
+    folder: Path = Path("/var/lib/tracemend")
+    cache: Path | None = None
+    """For base models and what else can be made again; in `folder` where unset."""
 
 
 class OperatorSettings(ProcessSettings):

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import secrets
-from collections.abc import AsyncIterator, Mapping
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from tests.needs import needs_kubernetes
@@ -23,6 +27,8 @@ from tracemend.trainer.operator.desk import Desk, RunKey
 from tracemend.trainer.operator.manifests import GROUP, VERSION
 
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+_WAIT_S = 20.0
+_START = "import sys; from tracemend.cli.serve import serve; serve('operator', config=None, check=False)"
 SPEC = {"run": "run_1", "job": "job_1"}
 
 
@@ -142,13 +148,46 @@ async def open_site() -> AsyncIterator[Site]:
     await api.call("POST", "/api/v1/namespaces", body={"metadata": {"name": name}})
     pods = {"containers": [{"name": "job", "image": "x", "env": [{"name": "KEPT", "value": "1"}]}]}
     template = {"metadata": {"name": "job"}, "template": {"metadata": {"labels": {"own": "label"}}, "spec": pods}}
-    for _ in range(100):  # the namespace's service account, the definitions' paths
-        if await api.call("GET", f"/apis/{GROUP}/{VERSION}/namespaces/{name}/evaluationruns") is not None:
-            break
-        await asyncio.sleep(0.1)
+    for plural in PLURALS.values():
+        await _served(api, f"/apis/{GROUP}/{VERSION}/namespaces/{name}/{plural}")
     await api.call("POST", f"/api/v1/namespaces/{name}/podtemplates", body=template)
     try:
         yield Site(api=api, namespace=name)
     finally:
         await api.call("DELETE", f"/api/v1/namespaces/{name}")
         await api.aclose()
+
+
+async def _served(api: Kubernetes, path: str) -> None:
+    """Wait until the API server knows a new kind of resource."""
+    async with asyncio.timeout(_WAIT_S):
+        while True:
+            with contextlib.suppress(Retry):
+                if await api.call("GET", path) is not None:
+                    return
+            await asyncio.sleep(0.1)
+
+
+@contextlib.contextmanager
+def operator(site: Site, folder: Path, *, ledger: str = "") -> Iterator[subprocess.Popen[bytes]]:
+    """`tracemend serve operator` for a namespace, killed at the end."""
+    log = (folder / "operator.log").open("ab")
+    process = subprocess.Popen(
+        [sys.executable, "-c", _START],
+        env={
+            **os.environ,
+            "TRACEMEND_LEDGER": ledger or f"sqlite:{folder / 'ledger.db'}",
+            "TRACEMEND_NAMESPACE": site.namespace,
+            "TRACEMEND_TEMPLATE": "job",
+            "TRACEMEND_HTTP_PORT": "0",
+            "TRACEMEND_HTTP_HOST": "127.0.0.1",
+        },
+        stdout=log,
+        stderr=log,
+    )
+    log.close()
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()

@@ -3,48 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.cluster.operator.sites import Site, open_site
-
-_START = "import sys; from tracemend.cli.serve import serve; serve('operator', config=None, check=False)"
+from tests.cluster.operator.sites import Site, open_site, operator
 
 
 @pytest.fixture
 async def site() -> AsyncIterator[Site]:
     async with open_site() as opened:
         yield opened
-
-
-@contextmanager
-def operator(site: Site, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    log = (folder / "operator.log").open("ab")
-    process = subprocess.Popen(
-        [sys.executable, "-c", _START],
-        env={
-            **os.environ,
-            "TRACEMEND_LEDGER": f"sqlite:{folder / 'ledger.db'}",
-            "TRACEMEND_NAMESPACE": site.namespace,
-            "TRACEMEND_TEMPLATE": "job",
-            "TRACEMEND_HTTP_PORT": "0",
-            "TRACEMEND_HTTP_HOST": "127.0.0.1",
-        },
-        stdout=log,
-        stderr=log,
-    )
-    log.close()
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
 
 
 async def phase_is(site: Site, name: str, phase: str, log: Path) -> None:

@@ -18,7 +18,7 @@ from tracemend.kit.ports import Context, Message
 from tracemend.kit.run_states import RunState
 from tracemend.programs.by_plan import ByPlan
 from tracemend.programs.front_door import Redriver
-from tracemend.programs.jobs import Ended, read_end
+from tracemend.programs.job_hosts import read_end
 from tracemend.programs.plans import UnknownPlan, served_name
 from tracemend.programs.routing import topics_of
 from tracemend.programs.sealing import Sealer
@@ -65,14 +65,14 @@ def test_requests_go_to_the_topics_of_the_target_that_their_plan_names(tmp_path:
 @pytest.mark.parametrize(
     ("said", "code", "end"),
     [
-        (b'noise\n{"ended": "done", "reason": ""}\n', 0, Ended(how="done")),
-        (b'{"ended": "SetupError", "reason": "set X"}', 2, Ended(how="SetupError", reason="set X")),
-        (b"", -9, Ended(how="crash", reason="the job's process ended by SIGKILL")),
-        (b'{"half": ', 1, Ended(how="crash", reason="the job's process ended by exit code 1")),
-        (b"[1]\n", None, Ended(how="crash", reason="the job's process ended by exit code None")),
+        (b'noise\n{"ended": "done", "reason": ""}\n', 0, ("done", "")),
+        (b'{"ended": "SetupError", "reason": "set X"}', 2, ("SetupError", "set X")),
+        (b"", -9, ("crash", "the job's process ended by SIGKILL")),
+        (b'{"half": ', 1, ("crash", "the job's process ended by exit code 1")),
+        (b"[1]\n", None, ("crash", "the job's process ended by exit code None")),
     ],
 )
-def test_a_job_says_how_it_ended_or_has_crashed(said: bytes, code: int | None, end: Ended) -> None:
+def test_a_job_says_how_it_ended_or_has_crashed(said: bytes, code: int | None, end: tuple[str, str]) -> None:
     assert read_end(said, code) == end
 
 
