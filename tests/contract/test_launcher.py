@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tracemend.adapters.launchers import InlineLauncher, SubprocessLauncher
+from tracemend.adapters.launchers import InlineLauncher, Preempted, SubprocessLauncher, begin_attempt
 from tracemend.kit.errors import Reject, Retry, SetupError
 from tracemend.kit.ports import Job
 from tracemend.runtime.jobs import open_launcher
@@ -176,3 +176,46 @@ async def test_torchrun_gives_each_process_its_rank_and_the_first_one_the_word(t
 def test_an_unknown_launcher_is_refused_by_name():
     with pytest.raises(SetupError, match="did you mean 'subprocess'"):
         open_launcher("subproces")
+
+
+@pytest.mark.slow
+async def test_of_several_processes_the_killed_one_is_named_and_none_is_left(tmp_path):
+    task = asyncio.create_task(launcher("subprocess").run(job(tmp_path, num_processes=2, steps=10_000, step_s=0.05)))
+    files = [tmp_path / "job" / f"pid-{rank}" for rank in (0, 1)]
+    await until(lambda: all(file.exists() and file.read_text() for file in files), patience_s=60.0)
+    pids = [int(file.read_text()) for file in files]
+    os.kill(pids[1], 9)
+    with pytest.raises(Reject, match="process 1 was ended by SIGKILL first"):
+        await task
+    assert [pid for pid in pids if is_alive(pid)] == []
+
+
+@pytest.mark.slow
+async def test_cancelling_ends_all_processes_of_a_group(tmp_path):
+    task = asyncio.create_task(launcher("subprocess").run(job(tmp_path, num_processes=2, steps=10_000, step_s=0.05)))
+    files = [tmp_path / "job" / f"pid-{rank}" for rank in (0, 1)]
+    await until(lambda: all(file.exists() and file.read_text() for file in files), patience_s=60.0)
+    pids = [int(file.read_text()) for file in files]
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert [pid for pid in pids if is_alive(pid)] == []
+
+
+async def test_a_job_that_is_ended_by_sigterm_is_preempted_and_not_failed(tmp_path):
+    task = asyncio.create_task(launcher("subprocess").run(job(tmp_path, steps=10_000, step_s=0.05)))
+    pid_file = tmp_path / "job" / "pid-0"
+    await until(lambda: pid_file.exists() and pid_file.read_text())
+    os.kill(int(pid_file.read_text()), 15)
+    with pytest.raises(Preempted):
+        await task
+
+
+async def test_an_attempt_that_was_superseded_stops_and_publishes_nothing(tmp_path):
+    task = asyncio.create_task(launcher("subprocess").run(job(tmp_path, steps=10_000, step_s=0.05)))
+    pid_file = tmp_path / "job" / "pid-0"
+    await until(lambda: pid_file.exists() and pid_file.read_text())
+    assert begin_attempt(tmp_path / "job") == 2
+    with pytest.raises(Reject, match="exit code 2"):
+        await task
+    assert not (tmp_path / "job" / "job.result.json").exists()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import itertools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from tracemend.embedded import carrying
+from tracemend.embedded import carrying, underway
 from tracemend.embedded.assembling import Assembler
 from tracemend.embedded.models import Target
 from tracemend.embedded.phases import once
@@ -101,7 +102,9 @@ class Arms:
         for number, candidate in enumerate(settings.candidates()):
             name = arm if settings.sweep is None else _candidate(arm, number)
             self.observer.phase(f"train {name}")
-            checkpoint = await train(self._job(arm, name, candidate, target=target, parent=parent))
+            job = self._job(arm, name, candidate, target=target, parent=parent)
+            async with self._safe_elsewhere(job):
+                checkpoint = await train(job)
             candidates.append((candidate.learning_rate, checkpoint))
         best = candidates[0][1]
         if settings.sweep is not None:
@@ -109,6 +112,12 @@ class Arms:
         if self.workspace.is_shared:  # before the phase has its result, which sends others to the store
             await carrying.keep(self.workspace, self.run, best)
         return dataclasses.asdict(best)
+
+    def _safe_elsewhere(self, job: TrainingJob) -> contextlib.AbstractAsyncContextManager[None]:
+        """Other machines that share the workspace can go on with the training while inside."""
+        if self.workspace.is_shared:
+            return underway.carried_along(self.workspace, self.run, job)
+        return contextlib.nullcontext()
 
     async def _best(
         self,

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import json
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tracemend.embedded import carrying
+from tracemend.embedded import carrying, underway
 from tracemend.embedded.whole_files import replace_text
 from tracemend.embedded.workspace import Workspace
 from tracemend.kit.errors import SetupError
+from tracemend.kit.ports import Address
 
 _NOTES = "garbage.json"
 
@@ -55,14 +57,19 @@ async def collect(workspace: Workspace, *, grace_s: float, clock: Callable[[], f
 
 
 async def _used(workspace: Workspace) -> set[str]:
-    """What the ledger refers to, and what stored manifests of datasets and lists of carried files name."""
+    """What the ledger refers to, and what stored manifests of datasets and lists of carried files name. Of trainings
+    under way, the newest checkpoints alone are wanted."""
     used = await workspace.ledger.referenced()
     for run in await workspace.ledger.runs():
+        lists: defaultdict[str, list[Address]] = defaultdict(list)
         for name, _, address in await workspace.ledger.phases(run):
+            lists[name].append(address)
+        for name, addresses in lists.items():
             phase = name.partition(":")[0]
-            if phase in ("assemble", carrying.PHASE):
-                listed: dict[str, Any] = json.loads(await workspace.store.get(address.pack))
-                used.update(listed["shards"] if phase == "assemble" else carrying.parts_of(listed))
+            if phase in ("assemble", carrying.PHASE, underway.PHASE):
+                for address in addresses[-underway.KEPT :] if phase == underway.PHASE else addresses:
+                    listed: dict[str, Any] = json.loads(await workspace.store.get(address.pack))
+                    used.update(listed["shards"] if phase == "assemble" else carrying.parts_of(listed))
     return used
 
 

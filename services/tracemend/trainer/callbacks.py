@@ -7,19 +7,24 @@ what follows would be paid for and thrown away.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from tracemend.kit.errors import SetupError
-from tracemend.trainer.checkpoints import prune, seal
+from tracemend.trainer.checkpoints import drop_beyond
+from tracemend.trainer.preemption import Preemption, any_of_group
+from tracemend.trainer.sealing import Sealer
 
 Progress: TypeAlias = Callable[[int, int, float], None]
 """Called after every optimiser step with (step, num_steps, loss); it may raise to stop the training."""
 
 
-def training_callbacks(*, progress: Progress | None, fingerprint: str, keep: int) -> list[Any]:
-    """The callbacks for one training: progress first, sealing second."""
+def training_callbacks(
+    *, progress: Progress | None, sealer: Sealer, preemption: Preemption, checkpoint_every_s: float | None
+) -> list[Any]:
+    """The callbacks for one training: progress first, checkpoints second."""
     from transformers import TrainerCallback
 
     class ReportSteps(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
@@ -36,19 +41,31 @@ def training_callbacks(*, progress: Progress | None, fingerprint: str, keep: int
             if progress is not None and state.is_world_process_zero:
                 progress(state.global_step, state.max_steps, float(loss))
 
-    class SealCheckpoints(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
-        """Seals each checkpoint once every process has written its part, then removes old ones."""
+    class KeepCheckpoints(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
+        """Asks for a checkpoint when one is due by the clock or the training is to stop, and has each one sealed once
+        every process has written its part."""
+
+        def __init__(self) -> None:
+            self._saved_s = time.monotonic()
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            _wait_for_all()  # each of them has chosen what it resumes from
+            if state.is_world_process_zero:
+                drop_beyond(Path(args.output_dir), step=state.global_step)
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if checkpoint_every_s is not None:
+                control.should_save |= any_of_group(time.monotonic() - self._saved_s >= checkpoint_every_s)
+            if preemption.stops_after(state.global_step):
+                control.should_save = control.should_training_stop = True
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             _wait_for_all()
+            self._saved_s = time.monotonic()
             if state.is_world_process_zero:
-                folder = Path(args.output_dir)
-                checkpoint = folder / f"checkpoint-{state.global_step}"
-                seal(checkpoint, fingerprint=fingerprint)
-                prune(folder, newest=checkpoint, keep=keep)
-            _wait_for_all()
+                sealer.take(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
-    return [ReportSteps(), SealCheckpoints()]
+    return [ReportSteps(), KeepCheckpoints()]
 
 
 def _wait_for_all() -> None:

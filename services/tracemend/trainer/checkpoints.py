@@ -49,6 +49,11 @@ def newest_sealed(folder: Path, *, fingerprint: str) -> Path | None:
     return None
 
 
+def sealed_folders(folder: Path) -> list[Path]:
+    """Checkpoints in `folder` that have a seal, the furthest first; their files are not looked at."""
+    return sorted((path for path in _checkpoints(folder) if (path / SEAL).is_file()), key=step_of, reverse=True)
+
+
 def fault_of(checkpoint: Path, *, fingerprint: str) -> str | None:
     """Why a checkpoint cannot be resumed from, or None."""
     try:
@@ -70,11 +75,17 @@ def fault_of(checkpoint: Path, *, fingerprint: str) -> str | None:
 
 
 def prune(folder: Path, *, newest: Path, keep: int) -> None:
-    """After `newest` was sealed, remove all checkpoints but it and the `keep` - 1 before it."""
+    """After `newest` was sealed, remove all checkpoints before it but the last `keep` - 1. Further ones are being
+    written."""
     before = [path for path in sorted(_checkpoints(folder), key=step_of) if step_of(path) < step_of(newest)]
-    kept = {newest, *(before[-(keep - 1) :] if keep > 1 else [])}
+    for checkpoint in before[: max(0, len(before) - (keep - 1))]:
+        shutil.rmtree(checkpoint)
+
+
+def drop_beyond(folder: Path, *, step: int) -> None:
+    """Before a training goes on after `step`, remove what lies further: leftovers of one that is not resumed."""
     for checkpoint in _checkpoints(folder):
-        if checkpoint not in kept:
+        if step_of(checkpoint) > step:
             shutil.rmtree(checkpoint)
 
 

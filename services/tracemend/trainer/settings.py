@@ -189,6 +189,9 @@ class TrainSettings(Section):
     num_processes: int = Field(default=1, ge=1)
     save_steps: int = Field(default=50, ge=1)
     """Optimiser steps between checkpoints."""
+    # It is left out of dumps where it is not used: they are in the digests of trainings.
+    checkpoint_every_s: float | None = Field(default=None, gt=0, exclude_if=lambda value: value is None)
+    """Seconds after which a checkpoint is written as well, however few steps were taken since the last one."""
     keep_checkpoints: int = Field(default=2, ge=1)
     sweep: SweepSettings | None = None
 

@@ -23,9 +23,11 @@ from tracemend.trainer.algorithm import Algorithm, TrainerInputs, make_algorithm
 from tracemend.trainer.callbacks import Progress, training_callbacks
 from tracemend.trainer.checkpoints import newest_sealed
 from tracemend.trainer.dataset import read_manifest
+from tracemend.trainer.preemption import Preemption
 from tracemend.trainer.preparation import Prepared, prepare
 from tracemend.trainer.process import exclusive, quiet_libraries
 from tracemend.trainer.reward import Reward
+from tracemend.trainer.sealing import Sealer
 from tracemend.trainer.settings import TrainSettings
 
 _RESULT = "result.json"
@@ -33,7 +35,7 @@ _MEASURES = ("rewards", "nll", "reward")
 """Names, up to the first slash, under which algorithms log what the report may want."""
 _PLAIN = ("arm", "parent", "reasoning_format", "system", "reward")
 """What of a job is text already."""
-_NOT_IN_FINGERPRINT = {"save_steps", "keep_checkpoints", "launcher", "sweep", "options"}
+_NOT_IN_FINGERPRINT = {"save_steps", "checkpoint_every_s", "keep_checkpoints", "launcher", "sweep", "options"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,24 +95,54 @@ def train(
 
     Raises:
         SetupError: The fidelity gate objects, the loss diverged, or data, model and algorithm do not fit each other.
+        Preempted: The process was told to stop (SIGTERM); called again, it goes on after the step that it was in.
     """
     algorithm = make_algorithm(job.settings)
+    _check_group(job.settings)
     with exclusive(job.folder), quiet_libraries():
         prepared = prepare(job.dataset, job.base, job.reasoning_format, job.settings, algorithm, system=job.system)
         fingerprint = _fingerprint(job, algorithm, template=prepared.template.identity)
         finished = _finished(job, fingerprint=fingerprint, identify=identify)
         if finished is not None:
             return finished
-        trainer = _trainer(job, algorithm, prepared, fingerprint=fingerprint, progress=progress, reward=reward)
-        return _train(job, prepared, trainer, fingerprint=fingerprint, identify=identify)
+        started_s = time.monotonic()
+        preemption, sealer = Preemption(), Sealer(fingerprint=fingerprint, keep=job.settings.keep_checkpoints)
+        callbacks = training_callbacks(
+            progress=progress,
+            sealer=sealer,
+            preemption=preemption,
+            checkpoint_every_s=job.settings.checkpoint_every_s,
+        )
+        trainer = _trainer(job, algorithm, prepared, callbacks=callbacks, reward=reward)
+        resumed = newest_sealed(job.folder / "checkpoints", fingerprint=fingerprint)
+        with preemption, sealer:
+            trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+        preemption.check(num_steps=prepared.num_steps)
+        return _conclude(job, prepared, trainer, fingerprint=fingerprint, started_s=started_s, identify=identify)
 
 
-def _train(
-    job: TrainingJob, prepared: Prepared, trainer: Any, *, fingerprint: str, identify: Callable[[Path], str]
+def _check_group(settings: TrainSettings) -> None:
+    """`SetupError` where torchrun started another number of processes than the schedule was made for."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world != settings.num_processes:
+        rows = settings.batch_size * settings.gradient_accumulation
+        raise SetupError(
+            f"train.num_processes is {settings.num_processes}, and {world} were started: a step would take "
+            f"{settings.batch_size} (batch_size) x {settings.gradient_accumulation} (gradient_accumulation) x {world} "
+            f"(processes) = {rows * world} rows where {rows * settings.num_processes} were meant; set num_processes: "
+            f"{world}, or start {settings.num_processes}"
+        )
+
+
+def _conclude(
+    job: TrainingJob,
+    prepared: Prepared,
+    trainer: Any,
+    *,
+    fingerprint: str,
+    started_s: float,
+    identify: Callable[[Path], str],
 ) -> Checkpoint:
-    started_s = time.monotonic()
-    resumed = newest_sealed(job.folder / "checkpoints", fingerprint=fingerprint)
-    trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
     losses = [float(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
     _export(job, trainer)
     checkpoint = Checkpoint(
@@ -140,8 +172,7 @@ def _trainer(
     algorithm: Algorithm,
     prepared: Prepared,
     *,
-    fingerprint: str,
-    progress: Progress | None,
+    callbacks: list[Any],
     reward: Reward | None,
 ) -> Any:
     from transformers import AutoModelForCausalLM, PrinterCallback
@@ -165,7 +196,7 @@ def _trainer(
             shared=job.root / "references",
             peft=peft_config(settings.lora),
             arguments=arguments,
-            callbacks=training_callbacks(progress=progress, fingerprint=fingerprint, keep=settings.keep_checkpoints),
+            callbacks=callbacks,
             settings=settings,
             reward=reward,
         )

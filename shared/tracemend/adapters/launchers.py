@@ -3,16 +3,22 @@
 `runtime.jobs` opens them. A job's module has a function `run(arguments, *, folder, progress) -> Checkpoint`
 (`runtime.jobs.JobFunction`); as a process of its own it is `python -m MODULE JOB.json`, prints its progress as JSON
 lines on standard output and leaves `JOB.result.json`. Cancelling the waiting task stops the job, and a launcher that
-dies takes its processes with it: they end when their standard input closes.
+dies takes its processes with it: they end when their standard input closes. A job that is stopped by SIGTERM ends with
+`Preempted`, which is no failure: it is launched again, and goes on where it was.
+
+Each launch in a folder is an attempt with a number of its own, written to `job.attempt`; only the newest may publish.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import importlib
 import json
 import os
+import re
+import shutil
 import signal
 import sys
 import threading
@@ -29,7 +35,17 @@ Report: TypeAlias = Callable[[str, int, int, float], None]
 """Called with (job name, step, num_steps, loss) as a job goes on."""
 
 _LAST_WORDS_BYTES = 2000
-_GRACE_S = 10.0
+_RANK_LOGS = "job.ranks"
+_ATTEMPT = "job.attempt"
+_GRACE_S = 20.0
+"""How long a job that was asked to end may take, to write a checkpoint for instance. Whoever ends the launcher itself
+usually waits for 30 s, and what the job has written may have to be copied."""
+_RANK_FAILURE = re.compile(r"rank\s*: (\d+) .*?exitcode\s*: (-?\d+)", re.DOTALL)
+"""One process in the summary that torchrun ends with; the root cause comes last."""
+
+
+class Preempted(Retry):
+    """The job was told to stop before its end; launched again it goes on from its newest checkpoint."""
 
 
 class _Cancelled(BaseException):
@@ -89,18 +105,21 @@ class SubprocessLauncher:
         """Run to the end.
 
         Raises:
-            SetupError, Reject, Retry: What the job itself raised, or `Reject` with its exit code and last words.
+            SetupError, Reject, Retry: What the job itself raised, or `Reject` with its exit code and last words; of
+                several processes, those of the one that failed first.
+            Preempted: It was sent SIGTERM.
         """
         folder = Path(job.folder)
         folder.mkdir(parents=True, exist_ok=True)
         request, result, log = folder / "job.json", folder / "job.result.json", folder / "job.log"
         result.unlink(missing_ok=True)
-        request.write_text(
-            json.dumps({"name": job.name, "arguments": dict(job.arguments), "folder": str(folder)}), encoding="utf-8"
-        )
+        attempt = begin_attempt(folder)
+        order = {"name": job.name, "arguments": dict(job.arguments), "folder": str(folder), "attempt": attempt}
+        request.write_text(json.dumps(order), encoding="utf-8")
+        shutil.rmtree(folder / _RANK_LOGS, ignore_errors=True)
         with log.open("wb") as stream:
             code = await self._finish(job, request, stream, extensions=_own_extensions(folder))
-        return _read_result(result, job=job, code=code, last_words=_tail(log))
+        return _read_result(result, job=job, code=code, last_words=_last_words(folder, log))
 
     async def _finish(self, job: Job, request: Path, log: IO[bytes], *, extensions: Path) -> int:
         process = await asyncio.create_subprocess_exec(
@@ -142,7 +161,9 @@ def command_of(job: Job, request: Path) -> list[str]:
     """The command line that runs `job`."""
     if job.num_processes == 1:
         return [sys.executable, "-m", job.module, str(request)]
-    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={job.num_processes}"]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1", "--max-restarts=0"]
+    # Standard error goes to our log and to a file for each process; standard output carries progress.
+    torchrun += [f"--nproc-per-node={job.num_processes}", f"--log-dir={request.parent / _RANK_LOGS}", "--tee=2"]
     return [sys.executable, *torchrun, "-m", job.module, str(request)]
 
 
@@ -158,6 +179,25 @@ def _own_extensions(folder: Path) -> Path:
     return extensions
 
 
+def begin_attempt(folder: Path) -> int:
+    """The number of a new attempt at the job in `folder`; all attempts before it are fenced off."""
+    with (folder / ".job.attempt.lock").open("w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        attempt = newest_attempt(folder) + 1
+        temporary = folder / "job.attempt.tmp"
+        temporary.write_text(str(attempt), encoding="utf-8")
+        temporary.replace(folder / _ATTEMPT)
+    return attempt
+
+
+def newest_attempt(folder: Path) -> int:
+    """The number of the newest attempt at the job in `folder`, 0 before the first."""
+    try:
+        return int((folder / _ATTEMPT).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return 0
+
+
 def _progress_in(line: bytes) -> tuple[int, int, float] | None:
     if not line.startswith(b'{"step":'):
         return None
@@ -169,14 +209,47 @@ def _progress_in(line: bytes) -> tuple[int, int, float] | None:
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:
-    """End the job's whole process group if it still runs: asked first, then made to."""
+    """End the job's processes if any still runs: asked first, then made to.
+
+    torchrun starts each of its processes in a session of its own, so the job's group does not hold them all.
+    """
+    assert process.stdin is not None
+    apart = _descendants(process.pid)
     for number, patience_s in ((signal.SIGTERM, _GRACE_S), (signal.SIGKILL, None)):
         if process.returncode is not None and not _group_lives(process.pid):
-            return
+            break
+        apart |= _descendants(process.pid)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(process.wait(), patience_s)
+    process.stdin.close()  # whoever of the job is left ends by it
+    for pid, started in apart:
+        if _started(pid) == started:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _descendants(pid: int) -> set[tuple[int, str]]:
+    """Children of a process, theirs and so on, each with its start time, as a pid may be given out again. Empty where
+    the system does not tell (no /proc)."""
+    found: set[tuple[int, str]] = set()
+    for listing in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            children = [int(child) for child in listing.read_text(encoding="ascii").split()]
+        except OSError:
+            continue
+        for child in children:
+            found |= {(child, _started(child)), *_descendants(child)}
+    return found
+
+
+def _started(pid: int) -> str:
+    """When a process started, in clock ticks since the machine did; empty if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
 
 
 def _group_lives(group: int) -> bool:
@@ -195,18 +268,37 @@ def _read_result(path: Path, *, job: Job, code: int, last_words: str) -> Checkpo
     if "checkpoint" in result and code == 0:
         return Checkpoint(**result["checkpoint"])
     kind, message = result.get("kind", ""), result.get("message", "")
+    if kind == "Preempted" or (not kind and code == -signal.SIGTERM):
+        raise Preempted(message or f"job {job.name} was ended by SIGTERM; it goes on from its newest checkpoint")
     if kind == "SetupError":
         raise SetupError(message)
     if kind == "Retry":
         raise Retry(message)
     if kind == "Reject":
         raise Reject(result.get("reason", "job_failed"), message)
-    raise Reject("job_failed", f"job {job.name} ended with exit code {code}; its last words:\n{last_words}")
+    raise Reject("job_failed", f"job {job.name} ended with exit code {code}; {last_words}")
 
 
-def _tail(log: Path) -> str:
+def _last_words(folder: Path, log: Path) -> str:
+    """What the job said last; of several processes, what the one did that failed first, as far as torchrun knows it.
+
+    A process that was killed comes before those that failed, since they lost a neighbour.
+    """
+    summary = _tail(log, num_bytes=10 * _LAST_WORDS_BYTES).rpartition("FAILED")[2]
+    failures = [(int(rank), int(code)) for rank, code in _RANK_FAILURE.findall(summary)]
+    if not failures or not (folder / _RANK_LOGS).is_dir():
+        return f"its last words:\n{_tail(log)}"
+    killed = [failure for failure in failures if failure[1] < 0 and failure[1] != -signal.SIGTERM]
+    rank, code = (killed or failures)[-1]
+    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"failed with exit code {code}"
+    logs = sorted((folder / _RANK_LOGS).glob(f"**/{rank}/stderr.log"))
+    words = _tail(logs[-1]) if logs else _tail(log)
+    return f"process {rank} {how} first; its last words:\n{words}"
+
+
+def _tail(log: Path, *, num_bytes: int = _LAST_WORDS_BYTES) -> str:
     with log.open("rb") as stream:
-        stream.seek(max(0, log.stat().st_size - _LAST_WORDS_BYTES))
+        stream.seek(max(0, log.stat().st_size - num_bytes))
         return "\n".join(_lines(stream.read().decode("utf-8", "replace")))
 
 

@@ -14,6 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
+from tracemend.adapters.launchers import Preempted as Preempted
+from tracemend.adapters.launchers import newest_attempt
 from tracemend.kit.errors import Reject, Retry, SetupError
 from tracemend.kit.ports import Launcher
 from tracemend.kit.registry import did_you_mean
@@ -21,6 +23,9 @@ from tracemend.records import Checkpoint
 
 Report = Callable[[str, int, int, float], None]
 Progress = Callable[[int, int, float], None]
+
+PREEMPTED = 75
+"""Exit code of a job that was told to stop and goes on when it is launched again (EX_TEMPFAIL of sysexits.h)."""
 
 
 class JobFunction(Protocol):
@@ -51,26 +56,40 @@ def main(run: JobFunction) -> int:
     """The whole of a job process: read the job, run it, leave the result or the error beside it.
 
     Returns:
-        The exit code: 0 done, 2 for an error that the job raised on purpose. Other errors end in a traceback.
+        The exit code: 0 done, 2 for an error that the job raised on purpose, `PREEMPTED` if it was told to stop. Other
+        errors end in a traceback. An attempt that is no longer the newest publishes nothing and says so on purpose.
     """
     request = Path(sys.argv[1])
     job = json.loads(request.read_text(encoding="utf-8"))
     result = request.with_suffix(".result.json")
     _end_with_parent()
+
+    def refuse_if_superseded() -> None:
+        if _is_superseded(request.parent, job.get("attempt")):
+            raise Retry(f"attempt {job['attempt']} was superseded by a newer one")
+
+    def progress(step: int, num_steps: int, loss: float) -> None:
+        refuse_if_superseded()
+        print(json.dumps({"step": step, "num_steps": num_steps, "loss": loss}), flush=True)
+
     try:
-        checkpoint = run(job["arguments"], folder=Path(job["folder"]), progress=_print_progress)
+        checkpoint = run(job["arguments"], folder=Path(job["folder"]), progress=progress)
+        refuse_if_superseded()
     except (SetupError, Retry, Reject) as error:
         reason = getattr(error, "reason", "")
         detail = str(error).removeprefix(f"{reason}: ") if isinstance(error, Reject) else str(error)
-        _write(result, {"kind": type(error).__name__, "reason": reason, "message": detail})
-        return 2
+        kind = type(error).__name__ if isinstance(error, Preempted | SetupError | Reject) else "Retry"
+        if not _is_superseded(request.parent, job.get("attempt")):
+            _write(result, {"kind": kind, "reason": reason, "message": detail})
+        return PREEMPTED if isinstance(error, Preempted) else 2
     if os.environ.get("RANK", "0") == "0":
         _write(result, {"checkpoint": asdict(checkpoint)})
     return 0
 
 
-def _print_progress(step: int, num_steps: int, loss: float) -> None:
-    print(json.dumps({"step": step, "num_steps": num_steps, "loss": loss}), flush=True)
+def _is_superseded(folder: Path, attempt: int | None) -> bool:
+    """Whether a newer attempt than `attempt` was launched in `folder`; None stands for a job without a launcher."""
+    return attempt is not None and newest_attempt(folder) > attempt
 
 
 def _end_with_parent() -> None:

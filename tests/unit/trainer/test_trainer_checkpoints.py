@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tracemend.trainer.checkpoints import SEAL, newest_sealed, prune, seal
+from tracemend.trainer.checkpoints import SEAL, drop_beyond, newest_sealed, prune, seal
 
 
 def write_checkpoint(folder: Path, step: int, *, fingerprint: str = "this", sealed: bool = True) -> Path:
@@ -69,8 +69,12 @@ def test_sealing_again_replaces_the_seal(folder):
     assert newest(folder) == checkpoint
 
 
-@pytest.mark.parametrize(("keep", "left"), [(1, {"10"}), (2, {"9", "10"}), (5, {"9", "10"})])
-def test_pruning_keeps_the_newest_and_drops_what_lies_beyond_it(folder, keep, left):
-    """Checkpoints further than the newest are leftovers of a training that was not resumed."""
+@pytest.mark.parametrize(("keep", "left"), [(1, {"10", "100"}), (2, {"9", "10", "100"}), (4, {"9", "10", "100"})])
+def test_pruning_keeps_the_newest_and_what_is_being_written_beyond_it(folder, keep, left):
     prune(folder, newest=folder / "checkpoint-10", keep=keep)
     assert {path.name for path in folder.iterdir()} == {f"checkpoint-{step}" for step in left} | {"checkpoint-best"}
+
+
+def test_going_on_drops_what_lies_beyond(folder):
+    drop_beyond(folder, step=10)
+    assert {path.name for path in folder.iterdir()} == {"checkpoint-9", "checkpoint-10", "checkpoint-best"}

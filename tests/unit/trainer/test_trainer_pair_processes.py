@@ -33,9 +33,9 @@ def expected(base, tmp_path_factory):
 @pytest.mark.parametrize(
     "settings", [{"deepspeed": "zero3"}, {"num_processes": 2, "batch_size": 2}], ids=["deepspeed", "two-processes"]
 )
-def test_several_processes_and_deepspeed_take_the_same_steps(settings, base, expected, tmp_path):
+def test_several_processes_and_deepspeed_take_the_same_steps(settings, base, expected, extensions, tmp_path):
     job = pair_job(tmp_path, base=base, pairs=PAIRS, epochs=4, launcher="subprocess", **settings)
-    checkpoint, steps = asyncio.run(launch(job))
+    checkpoint, steps = asyncio.run(launch(job, extensions))
     assert steps == list(range(1, 20))
     assert checkpoint.metrics["first_loss"] == pytest.approx(expected.metrics["first_loss"], rel=1e-4)
     assert checkpoint.final_loss == pytest.approx(expected.final_loss, rel=1e-3)
