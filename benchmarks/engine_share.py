@@ -9,13 +9,16 @@ step, as no run can.
 
 Neighbours on the machine come and go: each loop round is compared with the bare rounds right before and after it (bare,
 loop, bare, loop, bare, …), and the median of these ratios is the figure. `cpu_ratio` is the same by the CPU time of the
-process, which neighbours blur less, and which says nothing about waiting.
+process, which neighbours blur less, and which says nothing about waiting. `asked_ratio` is the same from the first
+request to the last completion, without what a loop round spends before and after (opening its folder, sealing, the last
+batches on their way through the stages), which is told as `loop_idle_s`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import statistics
 import tempfile
 import time
@@ -32,7 +35,7 @@ from tracemend.embedded.intake import prompts_of
 from tracemend.embedded.runfile import RunFile
 from tracemend.embedded.workspace import open_workspace
 from tracemend.generator.service import Generator, plan_samples
-from tracemend.kit.ports import ModelRequest, TextModel
+from tracemend.kit.ports import Completion, ModelRequest, TextModel
 from tracemend.records import Prompt
 from tracemend.runtime.models import open_model
 from tracemend.traces.template import ChatTemplate
@@ -43,13 +46,32 @@ _LONGEST = 3
 SLOW_ENOUGH_S = 0.05
 
 
+class _Watched:
+    """A model, and when it was first asked and last answered."""
+
+    def __init__(self, model: TextModel) -> None:
+        self._model = model
+        self.identity, self.capabilities, self.aclose = model.identity, model.capabilities, model.aclose
+        self.forget()
+
+    def forget(self) -> None:
+        """Watch from now on."""
+        self.first_s, self.last_s = math.inf, -math.inf
+
+    async def complete(self, request: ModelRequest) -> Completion:
+        self.first_s = min(self.first_s, time.perf_counter())
+        completion = await self._model.complete(request)
+        self.last_s = time.perf_counter()
+        return completion
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Bench:
     """What both arms share."""
 
     settings: RunFile
     prompts: list[Prompt]
-    model: TextModel
+    model: _Watched
     template: ChatTemplate
     generator: Generator
 
@@ -60,6 +82,8 @@ class _Round:
 
     num_new_tokens: int
     wall_s: float
+    asked_s: float
+    """From the first request to the last completion."""
     cpu_s: float
     """Of the process, the engine's thread included."""
     event_loop_s: float
@@ -86,9 +110,11 @@ def measure_share(
         "loop_tokens_per_s": _median(loop, "wall_s"),
         "ratio": statistics.median(_ratios(loop, bare, "wall_s")),
         "cpu_ratio": statistics.median(_ratios(loop, bare, "cpu_s")),
+        "asked_ratio": statistics.median(_ratios(loop, bare, "asked_s")),
         "round_ratios": _ratios(loop, bare, "wall_s"),
         "round_cpu_ratios": _ratios(loop, bare, "cpu_s"),
         "loop_wall_s": statistics.median(each.wall_s for each in loop),
+        "loop_idle_s": statistics.median(each.wall_s - each.asked_s for each in loop),
         "loop_event_loop_s": statistics.median(each.event_loop_s for each in loop),
         "bare_event_loop_s": statistics.median(each.event_loop_s for each in bare),
         "engine_s_per_trajectory": per_trajectory_s,
@@ -122,11 +148,13 @@ async def _measure(
 
 
 async def _timed(arm: Callable[[_Bench], Awaitable[int]], bench: _Bench) -> _Round:
+    bench.model.forget()
     wall_s, cpu_s, thread_s = time.perf_counter(), time.process_time(), time.thread_time()
     num_new_tokens = await arm(bench)
     return _Round(
         num_new_tokens=num_new_tokens,
         wall_s=time.perf_counter() - wall_s,
+        asked_s=bench.model.last_s - bench.model.first_s,
         cpu_s=time.process_time() - cpu_s,
         event_loop_s=time.thread_time() - thread_s,
     )
@@ -142,7 +170,7 @@ async def _open(engine: str, folder: Path, num_prompts: int, num_tokens: int, *,
         async with open_workspace(Path(scratch)) as workspace:
             prompts = [prompt async for prompt in prompts_of(workspace, run)]
     template = ChatTemplate.load(folder)
-    model = await asyncio.to_thread(open_model, f"{engine}:{folder}", options=options)
+    model = _Watched(await asyncio.to_thread(open_model, f"{engine}:{folder}", options=options))
     generator = Generator(model, template=template, reasoning_format=template.format)
     return _Bench(settings=settings, prompts=prompts, model=model, template=template, generator=generator)
 

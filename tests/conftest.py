@@ -1,6 +1,7 @@
 """Marks as `servers` the tests of every module that asks `needs_server`, itself or through a helper that it imports.
 
 A module that marks some of its tests itself (parametrised over servers and what needs none) is left to that.
+Property tests have no deadline: on a busy machine it would measure the neighbours.
 """
 
 from __future__ import annotations
@@ -12,6 +13,10 @@ from types import ModuleType
 from typing import cast
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("without-deadline", deadline=None)
+settings.load_profile("without-deadline")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

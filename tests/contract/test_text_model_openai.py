@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 from tests.contract import faulty_server as faults
 from tests.contract import text_model_suite as suite
 
@@ -86,8 +87,11 @@ async def test_an_endpoint_that_is_not_there_ends_with_retry() -> None:
     async with faults.serving(faults.good()) as endpoint:
         url = endpoint.url
     model = open_model(url, options=QUICK | {"max_attempts": 1})
-    with pytest.raises(Retry, match="connection"):
-        await model.complete(ASK)
+    with capture_logs() as logged:
+        for _ in range(2):
+            with pytest.raises(Retry, match="connection"):
+                await model.complete(ASK)
+    assert [line["at"] for line in logged] == [url.partition("@")[2]], "an outage is told once, by its address"
     await model.aclose()
 
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from tracemend.kit.errors import SetupError, TracemendError
+from tracemend.kit.own_process import settle
 
 EXIT_FAILED = 1
 EXIT_SETUP = 2
@@ -19,6 +20,7 @@ EXIT_INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the console script; `arguments` instead of the process's own."""
+    settle()
     from tracemend.cli.app import app
 
     try:

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text as Styled
 
+from tracemend.cli.showing import inert
 from tracemend.embedded.progress import Observer
 from tracemend.kit.pump import PumpStats
 
@@ -99,7 +100,7 @@ class LiveProgress:
             self._draw()
 
     def say(self, text: str) -> None:
-        self._console.print(f"  {text}", markup=False, highlight=False)
+        self._console.print(f"  {inert(text)}", markup=False, highlight=False)
 
     def close(self, *, finished: bool = True) -> None:
         """End the display."""
@@ -155,7 +156,8 @@ class PlainLines:
             self.say(f"{self._name}: step {step}/{num_steps}, loss {loss:.3f}")
 
     def say(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False)
+        # A line of a log is not broken where a terminal would end.
+        self._console.print(inert(text), markup=False, highlight=False, soft_wrap=True)
 
     def close(self, *, finished: bool = True) -> None:
         """Nothing is held open."""

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from tracemend.cli.console import observer_for
 from tracemend.cli.running import cache_folder, until_done
-from tracemend.cli.showing import inert, plain, print_json, table
+from tracemend.cli.showing import inert, plain, print_json, table, wide_console
 from tracemend.embedded.csr import Analysis, Asked, Measured, analyse
 from tracemend.embedded.whole_files import replace_text
 from tracemend.evaluator.continuation.curves import Change, Point
@@ -68,7 +68,7 @@ def show(found: Analysis, folder: Path, output: Output) -> None:
     if output.as_json:
         print_json({**plain(_document(found), shows_text=output.reveal), "figures": [str(path) for path in files]})
     else:
-        _tell(Console(highlight=False), found, mined, files, reveal=output.reveal)
+        _tell(wide_console(), found, mined, files, reveal=output.reveal)
     if output.triggers is not None:
         if not mined:
             raise SetupError(f"nothing to write to {output.triggers}: no sentence turned {output.min_prompts} prompts")

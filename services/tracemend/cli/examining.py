@@ -6,10 +6,8 @@ import asyncio
 import dataclasses
 from pathlib import Path
 
-from rich.console import Console
-
 from tracemend.cli.running import quiet_libraries
-from tracemend.cli.showing import checks, print_json
+from tracemend.cli.showing import checks, print_json, wide_console
 from tracemend.embedded.doctor import examine
 from tracemend.generator.settings import TargetSettings
 from tracemend.kit.errors import SetupError
@@ -36,7 +34,7 @@ def doctor(
     if as_json:
         print_json([dataclasses.asdict(check) for check in found])
     else:
-        checks(Console(highlight=False), [(check.what, check.holds, check.detail) for check in found])
+        checks(wide_console(), [(check.what, check.holds, check.detail) for check in found])
     if not all(check.holds for check in found):
         raise SystemExit(EXIT_SETUP)
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text as Styled
 
 from tracemend.cli.running import quiet_libraries
-from tracemend.cli.showing import print_json, table
+from tracemend.cli.showing import print_json, table, wide_console
 from tracemend.embedded.models import open_helpers
 from tracemend.embedded.runfile import ModelSettings, load_run_file
 from tracemend.judge.building import BuiltJudge, build_detector, build_judge
@@ -39,7 +39,7 @@ def list_judges(*, as_json: bool) -> None:
     if as_json:
         print_json({name: _summary(kind, name) for kind in (judges, detectors) for name in kind.names()})
         return
-    console = Console(highlight=False)
+    console = wide_console()
     for kind in (judges, detectors):
         shown = table(kind.kind, "what it does")
         for name in kind.names():
@@ -80,7 +80,7 @@ def calibrate(
     if as_json:
         print_json({"judge": built.identity, "part": on.value, "axis": about.value, **dataclasses.asdict(found)})
         return
-    _show(Console(highlight=False), built.identity, on, found)
+    _show(wide_console(), built.identity, on, found)
 
 
 def cues(
@@ -109,7 +109,7 @@ def cues(
     if as_json:
         print_json({"detector": identity, **dataclasses.asdict(found)})
         return
-    _show_cues(Console(highlight=False), identity, found)
+    _show_cues(wide_console(), identity, found)
 
 
 def _show_cues(console: Console, identity: str, found: CueCalibration) -> None:

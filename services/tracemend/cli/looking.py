@@ -8,11 +8,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
-from tracemend.cli.showing import checks, inert, print_json, table
+from tracemend.cli.showing import checks, inert, print_json, table, wide_console
 from tracemend.embedded.laws import Finding, check_laws
-from tracemend.embedded.looking import open_run
+from tracemend.embedded.looking import OpenRun, open_run
 from tracemend.embedded.remedies import Failure, failures
 from tracemend.embedded.reporting import rewrite_report
 from tracemend.evaluator.service import ALL, HEADLINE
@@ -31,7 +29,7 @@ def verify(folder: Path, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps([dataclasses.asdict(finding) for finding in findings]))
     else:
-        console = Console()
+        console = wide_console()
         checks(
             console, [(f.law, f.holds, f"{f.checked:,} checked{'; ' + f.detail if f.detail else ''}") for f in findings]
         )
@@ -52,7 +50,7 @@ def report(folder: Path, *, as_json: bool) -> None:
         arms = {arm: facts["metrics"] for arm, facts in content["arms"].items()}
         print_json({"report": str(path), "arms": arms})
         return
-    console = Console(highlight=False)
+    console = wide_console()
     console.print(str(path), markup=False, soft_wrap=True)
     if content["synthetic"]:
         console.print("SYNTHETIC: figures of the proving ground say nothing about real models", style="yellow")
@@ -71,19 +69,29 @@ def _estimate(figure: dict[str, Any] | None) -> str:
 def show_failures(folder: Path, *, as_json: bool) -> None:
     """Print what did not end well, with the remedy."""
 
-    async def body() -> list[Failure]:
+    async def body() -> tuple[list[Failure], str]:
         async with open_run(folder) as opened:
-            return await failures(opened)
+            return await failures(opened), await _unfinished(opened)
 
-    found = asyncio.run(body())
+    found, unfinished = asyncio.run(body())
     if as_json:
         print(json.dumps([dataclasses.asdict(failure) for failure in found]))
         return
-    console = Console()
+    console = wide_console()
+    if unfinished or not found:
+        console.print(unfinished or "Every row was admitted, and every unit kept or corrected.")
     if not found:
-        console.print("Everything ended in a training row.")
         return
     shown = table("where", "state", "reason", "number", "what to do", right=("number",))
     for failure in found:
         shown.add_row(failure.where, failure.state, failure.reason, f"{failure.number:,}", inert(failure.remedy))
     console.print(shown)
+
+
+async def _unfinished(opened: OpenRun) -> str:
+    """What a run that is not done has still to tell; empty where all has ended."""
+    ledger = opened.workspace.ledger
+    if await ledger.intake(opened.run) is None:
+        return "No prompts were admitted yet; the run's command goes on, or says what is in the way."
+    num_open = len(await ledger.open_prompts(opened.run))
+    return f"{num_open:,} prompts have units that have not ended; the run's command goes on." if num_open else ""

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text as Styled
 
-from tracemend.cli.showing import checks, gigabytes, print_json, table
+from tracemend.cli.showing import checks, gigabytes, print_json, table, wide_console
 from tracemend.embedded.checking import check_run
 from tracemend.embedded.estimating import Estimate, assumptions_of
 from tracemend.embedded.estimating import estimate as estimated
@@ -26,7 +26,7 @@ def dry_run(settings: RunFile, *, as_json: bool) -> None:
     if as_json:
         print_json([dataclasses.asdict(check) for check in found])
     else:
-        checks(Console(highlight=False), [(check.what, check.holds, check.detail) for check in found])
+        checks(wide_console(), [(check.what, check.holds, check.detail) for check in found])
     num_wrong = sum(not check.holds for check in found)
     if num_wrong:
         raise SystemExit(EXIT_SETUP)
@@ -44,7 +44,7 @@ def estimate(run_file: Path, *, given: list[str], limit: int | None, as_json: bo
         memory = [{**dataclasses.asdict(need), "fits": need.fits} for need in result.memory]
         print_json({**dataclasses.asdict(result), "memory": memory, "total": totals})
         return
-    _show(Console(highlight=False), result)
+    _show(wide_console(), result)
 
 
 def _show(console: Console, result: Estimate) -> None:

@@ -20,6 +20,7 @@ from tracemend.embedded.progress import Observer
 from tracemend.embedded.revisions import check_phase
 from tracemend.embedded.runfile import RunFile, load_run_file, parse_run_file
 from tracemend.embedded.whole_files import replace_text
+from tracemend.kit import own_process
 from tracemend.kit.errors import SetupError
 from tracemend.kit.logs import log_to_stderr
 
@@ -118,7 +119,7 @@ def until_done(work: Callable[[], Coroutine[Any, Any, T]], *, observer: Observer
 
     finished = False
     try:
-        done = asyncio.run(body())
+        done = own_process.run(body())
         finished = True
         return done
     except BudgetSpent as spent:

@@ -66,7 +66,7 @@ def checks(console: Console, found: Sequence[tuple[str, bool, str]]) -> None:
     """A row per (what, holds, detail)."""
     shown = Table.grid(padding=(0, 1))
     shown.add_column()
-    shown.add_column(overflow="fold", max_width=48)
+    shown.add_column(overflow="fold", max_width=max(48, console.width // 2))
     shown.add_column(overflow="fold", ratio=1)
     for what, holds, detail in found:
         mark = Styled("✓", style="green") if holds else Styled("✗", style="red")

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text as Styled
 
-from tracemend.cli.showing import inert, plain, print_json
+from tracemend.cli.showing import inert, plain, print_json, wide_console
 from tracemend.corrector.requests import FORK
 from tracemend.embedded.looking import open_run
 from tracemend.embedded.story import Story, tell
@@ -35,7 +35,7 @@ def trace(folder: Path, wanted: str, *, shows_text: bool, as_json: bool) -> None
     if as_json:
         print_json(plain(story, shows_text=shows_text))
         return
-    _Teller(Console(highlight=False), story, shows_text=shows_text).tell()
+    _Teller(wide_console(), story, shows_text=shows_text).tell()
 
 
 class _Teller:

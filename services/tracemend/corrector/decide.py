@@ -17,14 +17,24 @@ from tracemend.kit.registry import did_you_mean
 from tracemend.records import Category, Group, Part, Prompt, Unit, Verdict
 
 
-def plan_units(plan: CorrectionPlan, prompt: Prompt, num_samples: int) -> tuple[Unit, ...]:
-    """Every unit that `prompt` has under `plan` when it is sampled `num_samples` times."""
-    return tuple(unit for arm in plan.arms for unit in arm_units(arm, prompt, num_samples))
+def plan_units(plan: CorrectionPlan, *prompts: Prompt, num_samples: int) -> list[Unit]:
+    """Every unit that `prompts` have under `plan` when each is sampled `num_samples` times, prompt by prompt."""
+    categories = {prompt.category for prompt in prompts}
+    chosen = [(arm, {category: strategy_for(arm, category) for category in categories}) for arm in plan.arms]
+    return [
+        unit
+        for prompt in prompts
+        for arm, strategies in chosen
+        for unit in _units(arm, strategies[prompt.category], prompt, num_samples)
+    ]
 
 
 def arm_units(arm: ArmCorrection, prompt: Prompt, num_samples: int) -> tuple[Unit, ...]:
     """The units of one arm; none where it leaves prompts of this category alone."""
-    strategy = strategy_for(arm, prompt.category)
+    return _units(arm, strategy_for(arm, prompt.category), prompt, num_samples)
+
+
+def _units(arm: ArmCorrection, strategy: Strategy | None, prompt: Prompt, num_samples: int) -> tuple[Unit, ...]:
     slots = strategy.units(prompt, num_samples) if strategy is not None else ()
     return tuple(Unit(arm=arm.name, prompt=prompt.id, sample=slot.sample, variant=slot.variant) for slot in slots)
 

@@ -303,7 +303,7 @@ class _Work:
         """Prompts that the arms which start from `parent` have units of."""
         corrections = self._plan.corrections(parent)
         probes = {category: Prompt(id="probe", text=Text("probe"), category=category) for category in self._prompts}
-        return sum(self._prompts[c] for c, probe in probes.items() if plan_units(corrections, probe, 1))
+        return sum(self._prompts[c] for c, probe in probes.items() if plan_units(corrections, probe, num_samples=1))
 
     def _num_written(self, arm: str) -> int:
         """Texts that a strong model writes for the units of `arm`."""

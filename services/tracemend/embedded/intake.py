@@ -18,6 +18,8 @@ from tracemend.records import Prompt, Unit
 from tracemend.topics import PROMPTS
 
 _PACK_ROWS = 1000
+_TOLD_REASONS = 5
+"""Why rows are kept aside, the most frequent first; `tracemend failures` has the rest."""
 
 
 async def seal(workspace: Workspace, *, run: str, plan: Plan, benchmarks: Sequence[Prompt], observer: Observer) -> None:
@@ -29,8 +31,9 @@ async def seal(workspace: Workspace, *, run: str, plan: Plan, benchmarks: Sequen
     rows = ingest(read(plan.run.prompts, first=plan.run.limit), settings=plan.run.ingestion, benchmarks=benchmarks)
     counts = await admit(workspace, run=run, plan=plan, intake=rows, told=observer.advance)
     if counts.num_refused:
-        reasons = ", ".join(f"{number} {reason}" for reason, number in counts.refused.most_common(3))
-        observer.say(f"{counts.num_refused} of {counts.num_rows} rows kept aside: {reasons}")
+        observer.say(f"{counts.num_refused:,} of {counts.num_rows:,} rows kept aside")
+        for line in counts.reasons(_TOLD_REASONS):
+            observer.say(f"  {line}")
 
 
 async def admit(
@@ -45,21 +48,21 @@ async def admit(
     while batch := await asyncio.to_thread(lambda: list(itertools.islice(rows, _PACK_ROWS))):
         fit = [item for item in batch if isinstance(item, Admitted)]
         refused += [_refused(item) for item in batch if isinstance(item, Refused)]
-        units += [unit for item in fit for unit in units_of(plan, item.prompt)]
+        units += units_of(plan, *(item.prompt for item in fit))
         admitted += await _pack(workspace, fit)
         if told is not None:
             told(intake.counts.num_rows)
     if not admitted:
-        reasons = ", ".join(f"{number} {reason}" for reason, number in intake.counts.refused.most_common(5))
-        raise SetupError(f"none of the {intake.counts.num_rows} prompts could be admitted ({reasons or 'no rows'})")
+        reasons = "\n".join(intake.counts.reasons(_TOLD_REASONS)) or "the sources have no rows: fill or replace them"
+        raise SetupError(f"none of the {intake.counts.num_rows:,} prompts could be admitted\n{reasons}")
     await workspace.ledger.admit(run, prompts=admitted, refused=refused, units=units)
     return intake.counts
 
 
-def units_of(plan: Plan, prompt: Prompt) -> list[Unit]:
-    """The units that `prompt` must end in, over all arms."""
-    num_samples = plan.run.target.samples
-    return [unit for parent in plan.parents() for unit in plan_units(plan.corrections(parent), prompt, num_samples)]
+def units_of(plan: Plan, *prompts: Prompt) -> list[Unit]:
+    """The units that `prompts` must end in, over all arms."""
+    corrections, num_samples = [plan.corrections(parent) for parent in plan.parents()], plan.run.target.samples
+    return [unit for each in corrections for unit in plan_units(each, *prompts, num_samples=num_samples)]
 
 
 async def prompts_of(workspace: Workspace, run: str, *, among: set[str] | None = None) -> AsyncIterator[Prompt]:
@@ -80,6 +83,4 @@ async def _pack(workspace: Workspace, items: Sequence[Admitted]) -> list[Admitte
 
 
 def _refused(item: Refused) -> RefusedRow:
-    where = f"{item.where}: " if item.where else ""
-    matched = f" (matches {item.matched})" if item.matched else ""
-    return RefusedRow(row=item.row, reason=item.reason, detail=f"{where}{item.detail}{matched}", source=item.source)
+    return RefusedRow(row=item.row, reason=item.reason, detail=str(item), source=item.source)

@@ -45,6 +45,12 @@ class Refused:
     text: Text = Text("")
     """The row's text, where it could be read."""
 
+    def __str__(self) -> str:
+        """Where the row stands and what is wrong with it, without its text."""
+        where = f"{self.where}: " if self.where else ""
+        matched = f" (matches {self.matched})" if self.matched else ""
+        return f"{where}{self.detail}{matched}"
+
 
 @dataclass(slots=True)
 class Counts:
@@ -54,12 +60,18 @@ class Counts:
     num_admitted: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     """Rows by reason."""
+    first: dict[str, str] = field(default_factory=dict)
+    """Reason to where the first such row stands and what is wrong with it."""
     num_control_chars: int = 0
     """Admitted prompts that hold control characters other than tab and line ends; kept, as attacks use them."""
 
     @property
     def num_refused(self) -> int:
         return self.refused.total()
+
+    def reasons(self, most: int) -> list[str]:
+        """A line for each of the `most` frequent reasons: how many rows, and the first of them."""
+        return [f"{number:,} {reason}, first {self.first[reason]}" for reason, number in self.refused.most_common(most)]
 
 
 class Intake:
@@ -79,6 +91,7 @@ class Intake:
             item = self._pass(number, row)
             if isinstance(item, Refused):
                 self.counts.refused[item.reason] += 1
+                self.counts.first.setdefault(item.reason, str(item))
             else:
                 self.counts.num_admitted += 1
             yield item

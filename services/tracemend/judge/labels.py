@@ -77,12 +77,12 @@ def _row(
 ) -> LabelledRow:
     if missing := [names[name] for name in _REQUIRED if fields.get(names[name]) is None]:
         has = ", ".join(sorted(str(name) for name in fields))
-        raise SetupError(f"{where}: no column {', '.join(missing)}; it has {has}; map the names with `columns`")
+        raise SetupError(f"{where}: no column {', '.join(missing)}; it has {has}; map the names with `--column`")
     word = str(fields[names["label"]]).strip().lower()
     if word not in meanings:
         # A label column may hold free text; a long one is not repeated.
         shown = f"'{word}'" if len(word) <= 40 else f"of {len(word)} characters"
-        raise SetupError(f"{where}: unknown label {shown}; known: {', '.join(sorted(meanings))}; map it with `labels`")
+        raise SetupError(f"{where}: unknown label {shown}; known: {', '.join(sorted(meanings))}; map it with `--word`")
     texts = {name: text_of(fields.get(column), where, column) for name, column in names.items() if name != "label"}
     return LabelledRow(
         prompt=Prompt(
@@ -116,6 +116,8 @@ def rows_of(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         raise SetupError(f"{path} does not exist") from None
     except UnicodeDecodeError as error:
         raise SetupError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
+    except OSError as error:
+        raise SetupError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
 def _csv_records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

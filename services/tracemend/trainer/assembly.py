@@ -66,11 +66,15 @@ def assemble(
         drawn.update(row.id for row in taken)
     if not drawn:
         raise SetupError(
-            f"arm '{arm}' has no rows to train on: {available} usable rows by kind do not allow the shares benign "
-            f"{settings.benign_share:.2f} and reasoning {settings.reasoning_share:.2f}; change assemble's shares "
-            f"(unfit for training: {candidates.cuts or 'none'})"
+            f"arm '{arm}' has no rows to train on: {_counted(available)} usable rows do not allow the shares benign "
+            f"{settings.benign_share:.2f} and reasoning {settings.reasoning_share:.2f}; change assemble's shares, or "
+            f"see `tracemend failures` for what the prompts ended in (unfit for training: {_counted(candidates.cuts)})"
         )
     return Assembled(rows=tuple(row for row in candidates.rows if row.id in drawn), cuts=cuts)
+
+
+def _counted(numbers: Mapping[str, int]) -> str:
+    return ", ".join(f"{number} {name}" for name, number in numbers.items()) or "none"
 
 
 def assemble_like(candidates: Candidates[R], model: Sequence[TrainingRow], *, arm: str, other: str) -> Assembled[R]:

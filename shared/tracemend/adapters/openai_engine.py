@@ -15,6 +15,9 @@ import random
 import time
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
+
+import structlog
 
 from tracemend.adapters.openai_replies import Filtered, check, completion_of
 from tracemend.adapters.pace import Pace
@@ -23,6 +26,8 @@ from tracemend.kit.ids import digest_of
 from tracemend.kit.ports import Capabilities, Completion, ModelRequest
 from tracemend.records import Finish
 from tracemend.redaction import Text
+
+log = structlog.get_logger(__name__)
 
 _MOST_REPLY_BYTES = 64 * 2**20
 _FILTERED = Completion(text=Text(""), finish=Finish.FILTERED)
@@ -66,6 +71,8 @@ class OpenAiEngine:
         self._session: Any = None
         self._going: set[asyncio.Task[Completion]] = set()
         self._closed = False
+        self._is_told = False
+        """Whether the log says of the present outage."""
 
     async def complete(self, request: ModelRequest) -> Completion:
         if self._closed:
@@ -155,6 +162,7 @@ class OpenAiEngine:
             except Retry as error:
                 wait_s = max(error.after_s, 0.5 * 2 ** (attempt - 1) * chance.uniform(0.5, 1.0))
                 if attempt >= self._max_attempts or wait_s > self._max_wait_s:
+                    self._tell(error.reason)
                     raise Retry(error.reason, after_s=wait_s) from None
                 await asyncio.sleep(wait_s)
 
@@ -164,9 +172,10 @@ class OpenAiEngine:
         pushed_back = False
         try:
             status, headers, content = await self._post(path, body)
-            return dataclasses.replace(
-                completion_of(check(status, headers, content)), seconds=time.monotonic() - started
-            )
+            completion = completion_of(check(status, headers, content))
+            self._is_told = False
+            money = completion.num_prompt_tokens * self._prices[0] + completion.num_new_tokens * self._prices[1]
+            return dataclasses.replace(completion, seconds=time.monotonic() - started, money=money)
         except Retry as error:
             pushed_back = error.reason != "malformed_reply"
             raise
@@ -204,12 +213,19 @@ class OpenAiEngine:
             self._session = aiohttp.ClientSession(headers=headers, timeout=timeout, connector=connector)
         return self._session
 
+    def _tell(self, reason: str) -> None:
+        """Name the endpoint that fails in the log, once until it works again."""
+        if not self._is_told:
+            address = urlsplit(self._base_url)
+            where = f"{address.scheme}://{address.hostname}{f':{address.port}' if address.port else ''}{address.path}"
+            log.warning("endpoint does not serve: is it up, and its address right?", at=where, reason=reason)
+        self._is_told = True
+
     def _checked(self, completion: Completion, request: ModelRequest) -> Completion:
-        """Add the price; an endpoint that was to return token ids must have."""
+        """An endpoint that was to return token ids must have."""
         if request.prompt_tokens and completion.num_new_tokens and not completion.token_ids:
             raise SetupError("the endpoint returned no token ids: the option `completions` needs vLLM's server 0.10 on")
-        money = completion.num_prompt_tokens * self._prices[0] + completion.num_new_tokens * self._prices[1]
-        return dataclasses.replace(completion, money=money)
+        return completion
 
 
 class _Cause(Exception):

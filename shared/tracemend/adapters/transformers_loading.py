@@ -48,12 +48,19 @@ def cache_tokens(model: Any, *, asked: int | None) -> int:
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     column_bytes = 2 * config.num_hidden_layers * heads * size * model.dtype.itemsize
-    if model.device.type == "cuda":
-        free_bytes = torch.cuda.mem_get_info(model.device)[0]
-    else:
-        free_bytes = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    free_bytes = torch.cuda.mem_get_info(model.device)[0] if model.device.type == "cuda" else available_bytes()
     # A cache that grows or loses rows exists twice for a moment.
     return max(1, int(free_bytes * _CACHE_SHARE / 2 / column_bytes))
+
+
+def available_bytes(table: Path = Path("/proc/meminfo")) -> int:
+    """Memory that a process can still have. Linux counts what its file cache would give back, without which a machine
+    that has read large files looks full; elsewhere, what is free outright."""
+    if table.exists():
+        sizes = dict(line.split(":", 1) for line in table.read_text(encoding="ascii").splitlines())
+        if "MemAvailable" in sizes:
+            return int(sizes["MemAvailable"].split()[0]) * 1024
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def model_len(model: Any, *, asked: int | None) -> int:

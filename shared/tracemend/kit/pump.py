@@ -266,7 +266,7 @@ class Pump:
         if item.key is not None:
             item.frame = self._results.frame([(message.topic, message.record) for message in produced.messages])
         trace = item.trace or item.message.trace
-        item.produced = tuple(m if m.trace else replace(m, trace=trace) for m in produced.messages)
+        item.produced = tuple(m if m.trace or not trace else replace(m, trace=trace) for m in produced.messages)
         item.cost = produced.cost
         self._finished.put_nowait(item)
 

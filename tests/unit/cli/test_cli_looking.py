@@ -194,6 +194,7 @@ def test_redriving_says_what_is_open_again(tmp_path: Path, capsys: pytest.Captur
     number, reason = gave_up["number"], f"gave_up/{gave_up['reason']}"
     assert opened == {"prompts": {"rewrite": number}, "num_units": number, "reasons": {reason: number}}
     assert gave_up["reason"] not in {failure["reason"] for failure in told(capsys, "failures", str(folder))}
+    assert f"{number} prompts have units that have not ended" in said(capsys, "failures", str(folder))
     told(capsys, "verify", str(folder))
 
 

@@ -24,7 +24,6 @@ def _needed(monkeypatch: pytest.MonkeyPatch) -> None:
         "STORE": "file:x",
         "LEDGER": "sqlite:x",
         "TARGET": "r1",
-        "NAMESPACE": "n",
     }.items():
         monkeypatch.setenv(f"TRACEMEND_{name}", value)
 
@@ -37,7 +36,11 @@ def run(*arguments: str) -> int:
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_settings_can_be_checked_alone(service: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_settings_can_be_checked_alone(
+    service: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if service == "operator":
+        monkeypatch.setenv("TRACEMEND_NAMESPACE", "n")
     assert run("serve", service, "--check") == 0
     assert f"the settings of {service} can be used" in capsys.readouterr().out
 

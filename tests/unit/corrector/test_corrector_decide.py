@@ -126,19 +126,19 @@ def test_deciding_is_a_function_of_the_event(event: Group, of: ArmCorrection) ->
 def test_units_are_planned_for_every_arm() -> None:
     of = plan(arm("rewrite"), arm("filter"), arm("policy", options={"drafts": 2}))
     harmful, benign = prompt(), prompt(category=Category.BENIGN)
-    assert [(unit.arm, unit.sample, unit.variant) for unit in plan_units(of, harmful, 2)] == [
+    assert [(unit.arm, unit.sample, unit.variant) for unit in plan_units(of, harmful, num_samples=2)] == [
         ("rewrite", -1, ""),
         ("filter", 0, ""),
         ("filter", 1, ""),
         ("policy", -1, "draft-0"),
         ("policy", -1, "draft-1"),
     ]
-    assert [(unit.arm, unit.sample) for unit in plan_units(of, benign, 2)] == [
+    assert [(unit.arm, unit.sample) for unit in plan_units(of, benign, num_samples=2)] == [
         ("rewrite", -1),
         ("filter", -1),
         ("policy", -1),
     ]
-    assert {unit.prompt for unit in plan_units(of, benign, 2)} == {benign.id}
+    assert {unit.prompt for unit in plan_units(of, benign, num_samples=2)} == {benign.id}
 
 
 def test_a_whole_plan_is_checked_before_anything_is_spent() -> None:

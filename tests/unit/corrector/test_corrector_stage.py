@@ -121,7 +121,7 @@ ARMS = plan(arm("rewrite"), arm("filter"), arm("policy", options={"drafts": 2, "
 async def test_every_planned_unit_has_one_outcome_in_its_own_context() -> None:
     event = group((U, U))
     outcomes = await loop(ARMS, event, FakeModel(GOOD))
-    units = plan_units(ARMS, event.prompt, 2)
+    units = plan_units(ARMS, event.prompt, num_samples=2)
     assert Counter(message.record.unit for message in outcomes) == Counter(units)
     for message in outcomes:
         assert message.context == Context(run="run-1", plan="plan-1", unit=message.record.unit)
@@ -171,7 +171,9 @@ async def test_no_teacher_and_no_judge_can_lose_or_double_a_unit(
     outcomes = await loop(
         of, event, FakeModel(*replies), judge=lambda text: verdict(next(given_out, X), text, cue=next(found, None))
     )
-    assert Counter(message.record.unit for message in outcomes) == Counter(plan_units(of, event.prompt, len(values)))
+    assert Counter(message.record.unit for message in outcomes) == Counter(
+        plan_units(of, event.prompt, num_samples=len(values))
+    )
     for message in outcomes:
         if message.record.state is OutcomeState.CORRECTED:
             assert message.record.final.trajectory.parse is Parse.CLOSED
@@ -197,7 +199,7 @@ async def test_a_fork_goes_round_until_it_is_accepted(times: int) -> None:
     event = group_of([verdict(U, with_ids(sample=number), cue=cue_at(3, 6)) for number in range(2)])
     outcomes = await loop(IPO, event, FakeModel(GOOD), judge=turning(times=times))
     ends = {message.record.unit: message for message in outcomes}
-    assert list(plan_units(IPO, event.prompt, 2)) == sorted(ends, key=lambda unit: unit.sample)
+    assert list(plan_units(IPO, event.prompt, num_samples=2)) == sorted(ends, key=lambda unit: unit.sample)
     for unit, message in ends.items():
         assert (message.record.state, message.record.reason) == (OutcomeState.CORRECTED, "")
         assert message.record.original == event.verdicts[unit.sample], "what a fork of any round goes back to"
@@ -292,7 +294,7 @@ async def test_arms_with_equal_corrections_share_the_teachers_work() -> None:
 async def test_a_group_that_was_given_up_ends_all_its_units() -> None:
     event = group((U, S))
     dead = corrector(ARMS).dead(Message(topic=GROUPS, record=event, context=CONTEXT), "bug_KeyError")
-    assert [message.record.unit for message in dead] == list(plan_units(ARMS, event.prompt, 2))
+    assert [message.record.unit for message in dead] == list(plan_units(ARMS, event.prompt, num_samples=2))
     assert {(message.record.state, message.record.reason) for message in dead} == {(OutcomeState.DEAD, "bug_KeyError")}
 
 

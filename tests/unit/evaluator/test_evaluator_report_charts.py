@@ -6,7 +6,7 @@ from itertools import combinations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tracemend.evaluator.report.charts import Scale, ceiling_of, dot_panel, scatter, stacked
@@ -59,6 +59,8 @@ def test_the_front_goes_through_the_arms_that_none_beats() -> None:
 
 
 @given(st.lists(st.tuples(RATES, RATES), min_size=1, max_size=6))
+@example([(1.0, 1.0)] * 6)
+@example([(0.0, 0.0)] * 6)
 def test_labels_do_not_stand_on_each_other(places: list[tuple[float, float]]) -> None:
     chart = scatter([point(f"arm{i}", x, y) for i, (x, y) in enumerate(places)])
     for one, other in combinations(chart["points"], 2):

@@ -68,6 +68,9 @@ def test_a_bad_file_is_refused_by_line_and_remedy(tmp_path: Path, name: str, con
 def test_a_missing_file_and_a_misspelt_column_role_are_named(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="does not exist"):
         read_labels(tmp_path / "none.csv")
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(SetupError, match="cannot be read: Is a directory"):
+        read_labels(tmp_path / "folder.csv")
     with pytest.raises(SetupError, match="columns maps answer"):
         read_labels(tmp_path / "none.csv", columns={"answer": "x"})
 

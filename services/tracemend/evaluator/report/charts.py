@@ -118,13 +118,18 @@ def _place(point: Mapping[str, Any], x: Scale, y: Scale) -> dict[str, Any]:
     }
 
 
+_RISES = (7, -16, 24, -33, 41, -50, 58, -67, 75, -84, 92, -101)
+"""How far a label's baseline may lie above its point, the nearest first: a line's height apart, either way, since a
+corner of the chart has room on one side alone."""
+
+
 def _place_labels(placed: Sequence[dict[str, Any]], *, width: float, left: float, bottom: float) -> None:
     """Give each point a label's place: the nearest one that is inside, right of `left` and above `bottom` where the
     axes are written, and covers no dot and no other label."""
     dots = [_Box(left=p["at_x"] - 6, right=p["at_x"] + 6, top=p["at_y"] - 6, bottom=p["at_y"] + 6) for p in placed]
     taken: list[_Box] = []
     for point in sorted(placed, key=lambda p: (p["at_y"], p["at_x"])):
-        places = [_label_at(point, right, up) for up in (7, -16, 24, -33, 41, 58, 75) for right in (True, False)]
+        places = [_label_at(point, right, up) for up in _RISES for right in (True, False)]
         inside = [p for p in places if p["box"].left >= 0 and p["box"].right <= width and p["box"].top >= 0]
         free = [p for p in inside if not any(p["box"].meets(other) for other in (*dots, *taken))]
         clear = [p for p in free if p["box"].left >= left and p["box"].bottom <= bottom]
