@@ -34,10 +34,11 @@ async def kafka_namespace(
     try:
         yield settings
     finally:
-        await asyncio.to_thread(_remove, settings)
+        await asyncio.to_thread(remove_namespace, settings)
 
 
-def _remove(settings: KafkaSettings) -> None:
+def remove_namespace(settings: KafkaSettings) -> None:
+    """Delete its topics and groups; nobody may read or write there any more."""
     admin = open_admin(settings)
     try:
         admin.delete_topics([name for name in admin.list_topics() if name.startswith(f"{settings.namespace}.")])

@@ -21,8 +21,10 @@ from pathlib import Path
 
 from tests.contract.ledgers import postgresql_url
 from tests.contract.s3_buckets import new_bucket
+from tests.kafka_topics_for_tests import remove_namespace
 from tests.needs import needs_server
 
+from tracemend.adapters.kafka_clients import settings_of
 from tracemend.cli.submitting import rows_of
 from tracemend.client.aio import AsyncClient
 from tracemend.embedded.plan import resolve
@@ -57,10 +59,13 @@ class Spine:
 
     @classmethod
     @asynccontextmanager
-    async def on_servers(cls, folder: Path, *, target: str = "null", **settings: str) -> AsyncIterator[Spine]:
-        """A spine with topics, bucket and schema, and nothing running. `settings` are environment variables."""
+    async def on_servers(
+        cls, folder: Path, *, target: str = "null", session_s: int = 30, **settings: str
+    ) -> AsyncIterator[Spine]:
+        """A spine with topics, bucket and schema, and nothing running. `settings` are environment variables; a service
+        that dies is missed after `session_s`."""
         kafka = needs_server("KAFKA_BOOTSTRAP_SERVERS")
-        bus = f"kafka:{kafka}?namespace=t{secrets.token_hex(4)}-"
+        bus = f"kafka:{kafka}?namespace=t{secrets.token_hex(4)}-&session_s={session_s}"
         async with AsyncExitStack() as stack:
             bucket = await stack.enter_async_context(new_bucket())
             store = f"s3:{bucket.settings.bucket}"
@@ -70,6 +75,7 @@ class Spine:
             topics = [dataclasses.replace(topic, partitions=4) for topic in of_targets([target])]
             await keeper.apply(topics)
             await keeper.aclose()
+            stack.push_async_callback(asyncio.to_thread, remove_namespace, settings_of(bus))
             workspace = await stack.enter_async_context(
                 connect_workspace(folder / "look", store=store, ledger=ledger, worker="test")
             )
@@ -92,17 +98,22 @@ class Spine:
 
     def start(self, service: str) -> subprocess.Popen[bytes]:
         """Start a service; it may not be ready when this returns."""
-        port = self.ports.setdefault(service, free_port())
-        log = (self.folder / f"{service}.log").open("ab")
-        process = subprocess.Popen(
-            [sys.executable, "-c", _START, service],
-            env={**os.environ, **self._environment(service, port), **self.settings},
-            stdout=log,
-            stderr=log,
-        )
-        log.close()
+        process = self._launch(service, self.ports.setdefault(service, free_port()))
         self.processes[service] = process
         return process
+
+    def start_replica(self, service: str) -> subprocess.Popen[bytes]:
+        """Start another process of a service, with a port of its own; whoever asked ends it."""
+        return self._launch(service, free_port())
+
+    def _launch(self, service: str, port: int) -> subprocess.Popen[bytes]:
+        with (self.folder / f"{service}.log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-c", _START, service],
+                env={**os.environ, **self._environment(service, port), **self.settings},
+                stdout=log,
+                stderr=log,
+            )
 
     def start_all(self, services: Sequence[str] = SERVICES) -> None:
         for service in services:

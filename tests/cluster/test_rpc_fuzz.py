@@ -6,6 +6,9 @@ TRACEMEND_FUZZ is how many calls are thrown at each service, 1,000 where it is u
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import itertools
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ from tracemend.runtime.rpc.permissions import PERMISSIONS, Role
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(1800)]
 
 NUMBER = int(os.environ.get("TRACEMEND_FUZZ", "1_000"))
+PEOPLE = [role for role in Role if role is not Role.SERVICE]
 _READY_S = 180.0
 
 
@@ -36,9 +40,10 @@ async def until_served(spine: Spine, service: str) -> None:
         await channel.channel_ready()
 
 
-async def status_of(channel: Any, method: Method) -> grpc.StatusCode:
+async def status_of(channel: Any, method: Method, role: Role) -> grpc.StatusCode:
     """How a call with an empty message ends; OK also for a stream that goes on."""
-    call = start(channel, method, [b""], within_s=5, x_tracemend_purpose="a test of the table")
+    told = {"x_tracemend_purpose": "a test of the table", "authorization": f"Bearer token-of-{role.value}"}
+    call = start(channel, method, [b""], within_s=10, **told)
     try:
         if method.streams_responses and await call.read() is not grpc.aio.EOF:
             return grpc.StatusCode.OK
@@ -47,21 +52,35 @@ async def status_of(channel: Any, method: Method) -> grpc.StatusCode:
     return await call.code()  # of a stream that ended without a word, too
 
 
-@pytest.mark.parametrize("role", [Role.AUDITOR])
-def test_every_method_of_every_program_is_denied_to_who_may_not_call_it(role: Role, tmp_path: Path) -> None:
+def tokens_file(folder: Path) -> Path:
+    """A token for each role that people may have."""
+    entries = [
+        {"name": role.value, "sha256": hashlib.sha256(f"token-of-{role.value}".encode()).hexdigest()}
+        | {"roles": [role.value]}
+        for role in PEOPLE
+    ]
+    file = folder / "tokens.yaml"
+    file.write_text(json.dumps(entries), encoding="utf-8")
+    return file
+
+
+def test_every_method_of_every_program_is_denied_to_who_may_not_call_it(tmp_path: Path) -> None:
     async def check() -> None:
-        async with Spine.on_servers(tmp_path, TRACEMEND_RPC_ANONYMOUS_ROLES=f"[{role.value}]") as spine:
+        tokens = str(tokens_file(tmp_path))
+        ends: dict[tuple[Role, str], grpc.StatusCode] = {}
+        async with Spine.on_servers(
+            tmp_path, TRACEMEND_RPC_TOKENS_FILE=tokens, TRACEMEND_RPC_ANONYMOUS_ROLES="[]"
+        ) as spine:
             spine.start_all()
-            codes: dict[str, grpc.StatusCode] = {}
             for service in SERVICES:
                 await until_served(spine, service)
                 async with plain_channel(spine.ports[service]) as channel:
-                    codes |= {
-                        method.full_name: await status_of(channel, method) for method in methods_of_service(service)
-                    }
-            assert codes.keys() == PERMISSIONS.keys()
-            denied = {name for name, code in codes.items() if code is grpc.StatusCode.PERMISSION_DENIED}
-            assert denied == {name for name, roles in PERMISSIONS.items() if role not in roles}
+                    for role, method in itertools.product(PEOPLE, methods_of_service(service)):
+                        ends[role, method.full_name] = await status_of(channel, method, role)
+        assert {name for _, name in ends} == PERMISSIONS.keys()
+        assert grpc.StatusCode.UNAUTHENTICATED not in ends.values()
+        denied = {asked for asked, status in ends.items() if status is grpc.StatusCode.PERMISSION_DENIED}
+        assert denied == {(role, name) for name, roles in PERMISSIONS.items() for role in PEOPLE if role not in roles}
 
     asyncio.run(check())
 

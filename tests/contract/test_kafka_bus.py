@@ -23,7 +23,7 @@ from tracemend.adapters.kafka_clients import KafkaSettings, open_admin, open_con
 from tracemend.adapters.kafka_consumer import Limits
 from tracemend.adapters.kafka_dead_letters import KafkaDeadLetters
 from tracemend.adapters.kafka_topics import KafkaTopics, Replication
-from tracemend.kit.errors import SetupError
+from tracemend.kit.errors import Retry, SetupError
 from tracemend.kit.ports import Subscription
 from tracemend.topics import CHECKPOINTS, CONTINUATIONS, GENERATIONS
 from tracemend.wire import WireCodec
@@ -36,6 +36,13 @@ DEAD = f"{GENERATIONS.name}.dlq"
 async def settings() -> AsyncIterator[KafkaSettings]:
     async with kafka_namespace(topics=(GENERATIONS,)) as settings:
         yield settings
+
+
+class HostileName(str):
+    """A header name that goes out as bytes that are no UTF-8."""
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        return b"\xff\xfe"
 
 
 async def raw(settings: KafkaSettings, name: str) -> list[Any]:
@@ -201,6 +208,32 @@ async def test_a_body_that_does_not_match_its_digest_is_buried(settings: KafkaSe
     assert buried[1].value == b"\xff\xff no message"
 
 
+async def test_a_header_name_that_is_no_utf8_is_buried_and_what_follows_in_its_batch_is_worked(
+    settings: KafkaSettings,
+) -> None:
+    bus, producer, name = KafkaBus(settings, WireCodec()), open_producer(settings), settings.named(GENERATIONS.name)
+    await bus.publish([message("good")])
+    (good,) = await raw(settings, GENERATIONS.name)
+    sent = [
+        producer.send(name, key=b"k", value=b"evil", headers=[(HostileName("name"), b"v")]),
+        producer.send(name, key=good.key, value=good.value, headers=good.headers),
+    ]
+    for one in sent:
+        one.get(10)
+    producer.close()
+    subscription = bus.subscribe([GENERATIONS], group="g")
+    seen: list[str] = []
+    collecting = asyncio.create_task(collect(subscription, seen))
+    await asyncio.wait_for(bus.drained(), 20)
+    await bus.aclose()
+    await collecting
+    assert seen == ["good", "good"]
+    (letter,) = await raw(settings, DEAD)
+    assert dict(letter.headers)["tm_dead_reason"] == b"header_not_utf8"
+    assert b"evil" in letter.value
+    assert b"\xff\xfe" in letter.value
+
+
 async def test_a_dead_letter_keeps_its_bytes_and_is_redriven_to_its_group_alone(settings: KafkaSettings) -> None:
     bus = KafkaBus(settings, WireCodec())
     trace = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
@@ -261,8 +294,41 @@ async def test_topics_are_made_compared_and_missed(settings: KafkaSettings) -> N
     assert await keeper.differences([replace(topics[0], retention_hours=1)])
 
 
+async def test_a_check_keeps_its_connection_and_brokers_that_went_away_are_no_mistake(settings: KafkaSettings) -> None:
+    await KafkaTopics(settings, Replication(factor=1, min_isr=1)).apply([GENERATIONS])
+    door = await door_to(settings.bootstrap[0])
+    port = door.sockets[0].getsockname()[1]
+    keeper = KafkaTopics(replace(settings, bootstrap=(f"127.0.0.1:{port}",), connect_timeout_s=5.0))
+    await keeper.check([GENERATIONS])
+    first = keeper._checking
+    await keeper.check([GENERATIONS])
+    assert keeper._checking is first is not None
+    await keeper.aclose()
+    door.close()
+    with pytest.raises(Retry, match="did not let us in"):
+        await keeper.check([GENERATIONS])
+
+
+async def door_to(broker: str) -> asyncio.Server:
+    """Another address of a broker, that can be closed."""
+    host, _, port = broker.rpartition(":")
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while chunk := await reader.read(2**16):
+            writer.write(chunk)
+        writer.close()
+
+    async def enter(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner_reader, inner_writer = await asyncio.open_connection(host, int(port))
+        await asyncio.gather(carry(reader, inner_writer), carry(inner_reader, writer))
+
+    return await asyncio.start_server(enter, "127.0.0.1", 0)
+
+
 @pytest.mark.parametrize(
-    "url", ["kafka:", "kafka:host", "kafka:host:port", "kafka:h:1?namespce=x"], ids=["none", "host", "port", "option"]
+    "url",
+    ["kafka:", "kafka:host", "kafka:host:port", "kafka:h:1?namespce=x", "kafka:me:secret@h:1"],
+    ids=["none", "host", "port", "option", "password"],
 )
 def test_a_url_that_is_none_is_refused_with_what_to_write(url: str) -> None:
     with pytest.raises(SetupError, match="bus URL"):

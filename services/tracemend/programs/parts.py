@@ -27,6 +27,7 @@ from tracemend.programs.plans import Plans
 from tracemend.programs.routing import RoutedBus
 from tracemend.programs.watching import RunWatch
 from tracemend.runtime.opening import open_bus, open_ledger, open_server_tables, open_store, open_topic_keeper
+from tracemend.runtime.patience import patient_ledger, patient_store
 from tracemend.runtime.program import Phase, Program
 from tracemend.runtime.program_settings import ProgramSettings
 from tracemend.runtime.stores import close, prove
@@ -79,9 +80,9 @@ async def open_parts(
         bare = await asyncio.to_thread(open_store, settings.store, telemetry=telemetry)
         stack.push_async_callback(close, bare)
         await _prove(bare, within_s=settings.dependencies.start_within_s)
-        store = traced_store(bare, telemetry)
-        ledger = measured_ledger(await asyncio.to_thread(open_ledger, settings.ledger.reveal()), telemetry)
-        stack.push_async_callback(ledger.aclose)
+        answering = measured_ledger(await asyncio.to_thread(open_ledger, settings.ledger.reveal()), telemetry)
+        stack.push_async_callback(answering.aclose)
+        store, ledger = patient_store(traced_store(bare, telemetry)), patient_ledger(answering)
         tables = await asyncio.to_thread(open_server_tables, settings.ledger.reveal())
         stack.push_async_callback(tables.aclose)
         bus = await asyncio.to_thread(open_bus, settings.bus, store=store, telemetry=telemetry)
@@ -90,8 +91,9 @@ async def open_parts(
         stack.push_async_callback(keeper.aclose)
         program.depends_on("bus", lambda: keeper.check(topics or of_targets([])))
         program.depends_on("store", lambda: store.has(_ABSENT))
-        program.depends_on("ledger", lambda: ledger.run_state(""))
-        results = Results(store=store, ledger=ledger, codec=WireCodec(), topics=ALL)
+        program.depends_on("ledger", lambda: answering.run_state(""))
+        cache_bytes = settings.cache_mib * 2**20
+        results = Results(store=store, ledger=ledger, codec=WireCodec(), topics=ALL, cache_bytes=cache_bytes)
         workspace = Workspace(folder=settings.folder, store=store, ledger=ledger, results=results, worker=program.name)
         plans, runs = Plans(store), RunWatch(ledger, tables.runs)
         program.runs("run watch", runs.watch())

@@ -14,9 +14,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
+from tracemend.adapters.kafka_headers import tolerate
 from tracemend.kit.errors import SetupError
 from tracemend.kit.registry import did_you_mean
 from tracemend.kit.secrets import Secret, secret_of
+from tracemend.kit.urls import shown
 
 if TYPE_CHECKING:
     from kafka import KafkaConsumer, KafkaProducer
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
 _PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 _MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+_OPTIONS = ("namespace", "session_s")
+_SESSION_S = (6, 300)
+"""What brokers allow unless they are told otherwise, up to the longest poll interval."""
 _KIB = 1024
 
 
@@ -45,6 +50,7 @@ class KafkaSettings:
     """Larger bodies lie in the store and travel as a claim check."""
     max_poll_interval_s: float = 300.0
     session_timeout_s: float = 30.0
+    """A member that is silent for so long is taken for dead, and its partitions go to others."""
     request_timeout_s: float = 20.0
     delivery_timeout_s: float = 60.0
     connect_timeout_s: float = 15.0
@@ -59,17 +65,29 @@ class KafkaSettings:
 
 
 def settings_of(url: str, environ: Mapping[str, str] = os.environ) -> KafkaSettings:
-    """What `kafka:HOST:PORT[,HOST:PORT…][?namespace=NAME]` and the environment say; `SetupError` for mistakes."""
+    """What `kafka:HOST:PORT[,HOST:PORT…][?namespace=NAME&session_s=30]` and the environment say; `SetupError` for
+    mistakes."""
     address, _, query = url.partition(":")[2].partition("?")
     bootstrap = tuple(part.strip() for part in address.split(",") if part.strip())
     for part in bootstrap or ("",):
         host, _, port = part.rpartition(":")
-        if not host or not port.isdigit():
-            raise SetupError(f"bus URL '{url}': '{part}' is no HOST:PORT; write kafka:HOST:PORT[,HOST:PORT…]")
+        if not host or not port.isdigit() or "@" in host:  # credentials come from the environment
+            raise SetupError(
+                f"bus URL '{shown(url)}': '{shown(part)}' is no HOST:PORT; write kafka:HOST:PORT[,HOST:PORT…]"
+            )
     options = dict(parse_qsl(query))
-    for name in options.keys() - {"namespace"}:
-        raise SetupError(f"bus URL '{url}': unknown option '{name}'{did_you_mean(name, ['namespace'])}")
-    return KafkaSettings(bootstrap=bootstrap, namespace=options.get("namespace", ""), **_security(environ))
+    for name in options.keys() - set(_OPTIONS):
+        raise SetupError(f"bus URL '{shown(url)}': unknown option '{name}'{did_you_mean(name, list(_OPTIONS))}")
+    session_s = options.get("session_s", "30")
+    if not session_s.isdigit() or not _SESSION_S[0] <= int(session_s) <= _SESSION_S[1]:
+        low, high = _SESSION_S
+        raise SetupError(f"bus URL '{shown(url)}': session_s is '{session_s}'; give whole seconds from {low} to {high}")
+    return KafkaSettings(
+        bootstrap=bootstrap,
+        namespace=options.get("namespace", ""),
+        session_timeout_s=float(session_s),
+        **_security(environ),
+    )
 
 
 def _security(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -129,6 +147,7 @@ def open_consumer(settings: KafkaSettings, *, group: str | None) -> KafkaConsume
     from kafka import KafkaConsumer
     from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 
+    tolerate()
     return _connect(
         settings,
         KafkaConsumer,
@@ -142,7 +161,7 @@ def open_consumer(settings: KafkaSettings, *, group: str | None) -> KafkaConsume
         heartbeat_interval_ms=_ms(min(3.0, settings.session_timeout_s / 4)),
         request_timeout_ms=_ms(settings.request_timeout_s),
         max_poll_records=500,
-        fetch_max_wait_ms=100,
+        fetch_max_wait_ms=500,  # of a fetch that finds nothing; what arrives ends it at once
         fetch_max_bytes=16 * 1024 * _KIB,
         max_partition_fetch_bytes=1024 * _KIB,
         check_crcs=True,

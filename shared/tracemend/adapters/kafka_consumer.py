@@ -55,6 +55,10 @@ class Limits:
     revoke_wait_s: float = 5.0
     """How long work on a partition that is taken away may end."""
     poll_s: float = 0.05
+    idle_poll_s: float = 0.5
+    """A poll of a member that has nothing in hand; what arrives ends it at once."""
+    gather_s: float = 0.025
+    """How long records gather at the broker before they are fetched again: a fetch costs as much as many records."""
     measure_every_s: float = 5.0
 
 
@@ -182,7 +186,7 @@ class Reader:
 
         self._apply_pauses(consumer, self._partitions)
         try:
-            polled = consumer.poll(timeout_ms=int(self._limits.poll_s * 1000))
+            polled = consumer.poll(timeout_ms=int(self._patience_s * 1000))
         except AuthorizationError as refused:
             raise SetupError(f"Kafka lets us not read as group '{self._group}': {refused}; grant it READ") from None
         except KafkaError as error:
@@ -196,12 +200,19 @@ class Reader:
         num_new += sum(self._release(partition, now_s) for partition in self._partitions.values() if partition.delayed)
         if num_new:
             self._loop.call_soon_threadsafe(self._news.set)
+            self._stopping.wait(self._limits.gather_s)
         if time.monotonic() >= self._next_commit_s:
             commits.ask(self._partitions)
             self._next_commit_s = time.monotonic() + self._limits.commit_every_s
         if time.monotonic() >= self._next_measure_s:
             self._measure(consumer)
             self._next_measure_s = time.monotonic() + self._limits.measure_every_s
+
+    @property
+    def _patience_s(self) -> float:
+        """How long a poll may wait: not long while there is something to commit, to release or to resume."""
+        is_idle = all(partition.is_settled for partition in self._partitions.values())
+        return self._limits.idle_poll_s if is_idle else self._limits.poll_s
 
     def _take(self, partition: Partition, records: Sequence[Any], now_s: float) -> int:
         """Buffer what was polled; returns how many may be worked now."""

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any, TypeAlias
 
+from tracemend.adapters.kafka_headers import UNREADABLE
 from tracemend.kit.errors import Reject
 from tracemend.kit.ports import Message
 from tracemend.topics import Topic
@@ -76,6 +77,10 @@ def pack(message: Message, codec: WireCodec) -> Parcel:
 
 def unpack(parcel: Parcel, topic: Topic, codec: WireCodec) -> Message:
     """The message that travelled as `parcel`, on `topic` or on a topic beside it; `Reject` if it is none."""
+    if UNREADABLE in parcel.headers:
+        raise Reject(
+            parcel.headers[UNREADABLE], f"{len(parcel.body)} bytes of a record that Kafka's client cannot read"
+        )
     expected = parcel.headers.get(DIGEST)
     if expected is not None and hashlib.sha256(parcel.body).hexdigest() != expected:
         raise Reject("wrong_digest", f"{len(parcel.body)} bytes are not what their headers say")

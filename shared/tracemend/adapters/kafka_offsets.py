@@ -87,6 +87,11 @@ class Offsets:
         return len(self._delivered) - len(self._done)
 
     @property
+    def is_settled(self) -> bool:
+        """Whether all that was delivered is done and committed."""
+        return not self._delivered and self.to_commit is None
+
+    @property
     def gap(self) -> int:
         """Done, and not to be committed yet because something before is not."""
         return len(self._done)

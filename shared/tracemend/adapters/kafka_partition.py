@@ -101,6 +101,12 @@ class Partition:
             return self._offsets.standing
 
     @property
+    def is_settled(self) -> bool:
+        """Whether all that was read is done and committed."""
+        with self._lock:
+            return self._offsets.is_settled
+
+    @property
     def is_busy(self) -> bool:
         """Whether records that were handed out are in work."""
         with self._lock:

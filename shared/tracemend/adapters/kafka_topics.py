@@ -7,13 +7,14 @@ its dead letters beside it. Nothing is ever shrunk or deleted: fewer partitions 
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tracemend.adapters.kafka_clients import KafkaSettings, open_admin
-from tracemend.kit.errors import SetupError
+from tracemend.kit.errors import Retry, SetupError
 from tracemend.topics import DEAD_LETTERS, RETRY_TIERS_S, Topic, retry_name
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ _DEAD_FACTOR = 4
 _SIDE_PARTITIONS = 6
 """Most partitions of delay topics and dead letters: little goes there."""
 _SETTLE_S = 10.0
+_NOT_THERE = {3, 29}
+"""What brokers answer about a topic that they do not have, or may not tell of."""
 _MAX_MESSAGE_BYTES = 1024 * 1024
 
 
@@ -94,6 +97,9 @@ class KafkaTopics:
     def __init__(self, settings: KafkaSettings, replication: Replication = Replication()) -> None:
         self._settings = settings
         self._replication = replication
+        self._checking: KafkaAdminClient | None = None
+        self._has_answered = False
+        self._lock = threading.Lock()
 
     async def differences(self, topics: Sequence[Topic]) -> list[str]:
         return [str(difference) for difference in await self._with_admin(lambda admin: self._compare(admin, topics))]
@@ -112,11 +118,9 @@ class KafkaTopics:
         return [f"{d} → {'changed' if d.num_partitions else 'created'}" for d in done]
 
     async def check(self, topics: Sequence[Topic]) -> None:
-        def missing(admin: KafkaAdminClient) -> list[str]:
-            there = set(admin.list_topics())
-            return [w.name for w in wanted(topics) if self._settings.named(w.name) not in there]
-
-        names = await self._with_admin(missing)
+        """Asked every few seconds: keeps its connection, and asks for these topics alone. `Retry` while brokers that
+        once let us in are away, `SetupError` where they never did."""
+        names = await asyncio.to_thread(self._missing, topics)
         if names:
             shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
             raise SetupError(
@@ -124,8 +128,36 @@ class KafkaTopics:
                 "(with --target NAME for a target's own)"
             )
 
+    def _missing(self, topics: Sequence[Topic]) -> list[str]:
+        from kafka.errors import KafkaError
+
+        named = {self._settings.named(each.name): each.name for each in wanted(topics)}
+        found = None
+        with self._lock:
+            try:
+                self._checking = self._checking or open_admin(self._settings)
+                found = self._checking.describe_topics(list(named))
+            except KafkaError as error:
+                raise Retry(f"Kafka at {','.join(self._settings.bootstrap)} does not answer: {error}") from None
+            except SetupError as away:
+                raise Retry(str(away)) if self._has_answered else away from None
+            finally:
+                if found is None:  # whatever it was, the next check begins anew
+                    self._leave()
+        self._has_answered = True
+        return [named[topic["name"]] for topic in found if topic["error_code"] in _NOT_THERE]
+
+    def _leave(self) -> None:
+        checking, self._checking = self._checking, None
+        if checking is not None:
+            checking.close()
+
     async def aclose(self) -> None:
-        """Holds no connection between calls."""
+        def leave() -> None:
+            with self._lock:
+                self._leave()
+
+        await asyncio.to_thread(leave)
 
     async def _with_admin(self, ask: Callable[[KafkaAdminClient], T]) -> T:
         def run() -> T:

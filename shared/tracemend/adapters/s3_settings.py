@@ -18,6 +18,7 @@ from urllib.parse import parse_qsl, urlsplit
 from tracemend.kit.errors import SetupError
 from tracemend.kit.registry import did_you_mean
 from tracemend.kit.secrets import Secret, secret_of
+from tracemend.kit.urls import shown
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _OPTIONS = ("endpoint", "region", "sse")
@@ -62,10 +63,10 @@ def settings_of(url: str, environ: Mapping[str, str] = os.environ, **changed: An
     place, _, query = url.partition(":")[2].partition("?")
     bucket, _, prefix = place.partition("/")
     if not _BUCKET.fullmatch(bucket):
-        raise SetupError(f"store URL '{url}': '{bucket}' is no bucket name; write {_FORM}")
+        raise SetupError(f"store URL '{shown(url)}': its start is no bucket name; write {_FORM}")
     options = dict(parse_qsl(query, keep_blank_values=True))
     for name in options.keys() - set(_OPTIONS):
-        raise SetupError(f"store URL '{url}': unknown option '{name}'{did_you_mean(name, list(_OPTIONS))}")
+        raise SetupError(f"store URL '{shown(url)}': unknown option '{name}'{did_you_mean(name, list(_OPTIONS))}")
     secure, host = _host(options.get("endpoint") or environ.get("S3_ENDPOINT", ""))
     access_key, secret_key = environ.get("S3_ACCESS_KEY", ""), secret_of("S3_SECRET_KEY", environ)
     if bool(access_key) != bool(secret_key) or not (access_key or any(name in environ for name in _AWS)):
@@ -89,7 +90,9 @@ def _host(endpoint: str) -> tuple[bool, str]:
         raise SetupError("which S3 server? Set S3_ENDPOINT, or write ?endpoint=https://HOST[:PORT] in the store URL")
     parts = urlsplit(endpoint)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.username:
-        raise SetupError(f"S3 endpoint '{parts.hostname or endpoint}': write http[s]://HOST[:PORT] and nothing more")
+        raise SetupError(
+            f"S3 endpoint '{parts.hostname or shown(endpoint)}': write http[s]://HOST[:PORT] and nothing more"
+        )
     return parts.scheme == "https", parts.netloc
 
 

@@ -11,6 +11,7 @@ from tracemend.kit.ports import Bus, Ledger, Store
 from tracemend.kit.registry import did_you_mean
 from tracemend.kit.server_ports import ServerTables
 from tracemend.kit.telemetry import NO_TELEMETRY, Telemetry
+from tracemend.kit.urls import shown
 
 T = TypeVar("T")
 
@@ -51,7 +52,7 @@ def open_server_tables(url: str) -> ServerTables:
 def _open(port: str, url: str, openers: Mapping[str, Callable[[str], T]]) -> T:
     scheme = url.split(":", 1)[0]
     if scheme not in openers:
-        raise SetupError(f"{port} URL '{url}': unknown scheme '{scheme}'{did_you_mean(scheme, sorted(openers))}")
+        raise SetupError(f"{port} URL '{shown(url)}': unknown scheme{did_you_mean(scheme, sorted(openers))}")
     return openers[scheme](url)
 
 

@@ -109,6 +109,8 @@ class ProgramSettings(ProcessSettings):
     """Scratch space: models and checkpoints on their way, claimed messages. Nothing in it needs a backup."""
     concurrency: int = Field(256, ge=1)
     """Pieces of work in flight per stage."""
+    cache_mib: int = Field(64, ge=1)
+    """Results kept in memory: joins and repeats ask for what has just been written."""
     prices: dict[str, Price] = Field(default_factory=dict)
     """Price table: a model's name in run files (`target` for the target, `default` for all others) to what it costs."""
     rpc: RpcSettings = Field(default_factory=RpcSettings)

@@ -91,6 +91,18 @@ def test_a_partition_that_went_away_commits_nothing_more(delivered: list[int], c
     assert not partition.is_busy
 
 
+def test_a_partition_is_settled_once_all_that_was_read_is_committed() -> None:
+    partition = Partition(name="t", number=0, topic="t")
+    assert partition.is_settled
+    partition.deliver(3, at_s=0.0)
+    assert not partition.is_settled
+    assert partition.hand_out()
+    partition.finish(3)
+    assert not partition.is_settled
+    partition.committed(4)
+    assert partition.is_settled
+
+
 def test_an_entry_says_where_it_came_from() -> None:
     parcel = Parcel(topic="t", key=b"", body=b"", headers={})
     entry = Entry(partition=Partition(name="t.retry.1s", number=3, topic="t"), offset=7, parcel=parcel, written_s=0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hmac
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,26 @@ def test_an_invented_token_is_an_invalid_argument(token: str) -> None:
     if token:
         with pytest.raises(Fault, match="INVALID_FIELDS"):
             Pages(b"key").place(Thing(page_token=token))
+
+
+@given(st.binary(min_size=1, max_size=60))
+def test_a_token_that_is_forged_where_there_is_no_secret_is_a_place_or_an_invalid_argument(place: bytes) -> None:
+    forged = Thing(name="a")
+    tag = hmac.new(b"tracemend page tokens", signed(forged, place), "sha256").digest()[:16]
+    forged.page_token = base64.urlsafe_b64encode(tag + place).decode().rstrip("=")
+    try:
+        expected = place.decode()
+    except UnicodeDecodeError:
+        with pytest.raises(Fault, match="page_token"):
+            Pages().place(forged)
+    else:
+        assert Pages().place(forged) == expected
+
+
+def signed(query: Thing, place: bytes) -> bytes:
+    """What the tag of a token is made of; anybody can tell."""
+    name = query.DESCRIPTOR.full_name.encode()
+    return b"\0".join((name, place, query.SerializeToString(deterministic=True)))
 
 
 def test_sizes_are_coerced_and_negative_ones_refused() -> None:

@@ -58,7 +58,10 @@ class Pages:
         tag, place = content[:_TAG_BYTES], content[_TAG_BYTES:]
         if not place or not hmac.compare_digest(tag, self._tag(request, place)):
             raise _foreign()
-        return place.decode()
+        try:
+            return place.decode()
+        except UnicodeDecodeError:  # forged, where there is no secret
+            raise _foreign() from None
 
     def _tag(self, request: Any, place: bytes) -> bytes:
         query = type(request)()
