@@ -21,6 +21,7 @@ from tracemend.embedded.plan import Plan
 from tracemend.embedded.redriving import epochs_of, forget_dead
 from tracemend.embedded.runfile import BASE
 from tracemend.embedded.workspace import Workspace
+from tracemend.kit import crash_points
 from tracemend.kit.errors import Retry
 from tracemend.kit.ports import AdmittedPrompt
 from tracemend.kit.server_ports import RunRecord
@@ -29,7 +30,7 @@ from tracemend.records import Prompt
 
 _BATCH = 64
 """Prompts whose requests are published together."""
-_POLL_S = (0.02, 0.5)
+_POLL_S = (0.1, 0.5)
 """Between looks at the ledger: while prompts end, and while none does."""
 _LONGEST_S = 900.0
 """Between two repeats, at most."""
@@ -71,7 +72,7 @@ class Feeder:
                 await loop.ask(batch)
             if await loop.drop_finished():
                 pause_s, repeat_s, moved_s = _POLL_S[0], self.repeat_after_s, self.clock()
-            elif self.clock() - moved_s >= repeat_s:
+            elif self.clock() - moved_s >= repeat_s and not crash_points.is_missing(crash_points.ASKING_AGAIN):
                 log.warning("no prompt has ended", run=loop.run, for_s=round(repeat_s), num_prompts=len(loop.inside))
                 await loop.ask(dict(loop.inside))
                 repeat_s, moved_s = min(2 * repeat_s, _LONGEST_S), self.clock()

@@ -19,6 +19,7 @@ import structlog
 
 from tracemend.adapters.kafka_clients import KafkaSettings, open_producer
 from tracemend.adapters.kafka_envelope import Parcel, pairs_of
+from tracemend.kit import crash_points
 from tracemend.kit.errors import Retry, SetupError
 from tracemend.kit.telemetry import PUBLISH_SECONDS, PUBLISHED, Telemetry
 
@@ -82,6 +83,8 @@ class Publisher:
                 )
                 for parcel in parcels
             ]
+            if crash_points.is_missing(crash_points.DELIVERY_REPORTS):
+                return
             for report in reports:
                 report.get(timeout=self._settings.delivery_timeout_s + 5)
         except KafkaError as error:

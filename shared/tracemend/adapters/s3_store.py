@@ -18,6 +18,7 @@ import structlog
 
 from tracemend.adapters.s3_bucket import Bucket, ObjectFacts
 from tracemend.adapters.s3_errors import Missing, PastEnd
+from tracemend.kit import crash_points
 from tracemend.kit.errors import CorruptBlob, Retry, SetupError
 from tracemend.kit.telemetry import STORE_CORRUPT
 
@@ -52,7 +53,7 @@ class S3Store:
 
     async def get(self, digest: str) -> bytes:
         content = await self._read(digest)
-        if await self._digest_of(content) == digest:
+        if await self._digest_of(content) == digest or crash_points.is_missing(crash_points.DIGEST_CHECK):
             return content
         again = await self._read(digest)
         if await self._digest_of(again) == digest:

@@ -26,7 +26,13 @@ WORK_BEFORE_COMMIT = "work_before_commit"
 """What is read counts as done only once it is."""
 DEDUPLICATION = "deduplication"
 """Finished work is not done again."""
-PROTECTIONS = (WORK_BEFORE_COMMIT, DEDUPLICATION)
+DIGEST_CHECK = "digest_check"
+"""What is read from the store is what was written there."""
+DELIVERY_REPORTS = "delivery_reports"
+"""What is published counts as published once the broker says so."""
+ASKING_AGAIN = "asking_again"
+"""Where no prompt ends for long, those in the loop are asked for again. Not what loses nothing: delivery alone must."""
+PROTECTIONS = (WORK_BEFORE_COMMIT, DEDUPLICATION, DIGEST_CHECK, DELIVERY_REPORTS, ASKING_AGAIN)
 
 _PLACE, _, _NUMBER = os.environ.get(CRASH_AT, "").partition(":")
 _MISSING = frozenset(filter(None, os.environ.get(WITHOUT, "").split(",")))

@@ -116,7 +116,8 @@ class Results:
         frame = self._cache.get(address.digest)
         if frame is None:
             frame = await self._store.get_range(address.pack, offset=address.offset, length=address.length)
-            if hashlib.sha256(frame).hexdigest() != address.digest:
+            is_checked = not crash_points.is_missing(crash_points.DIGEST_CHECK)
+            if is_checked and hashlib.sha256(frame).hexdigest() != address.digest:
                 raise CorruptResult(
                     f"blob {address.pack} no longer holds what was written at {address.offset}; restore it from a "
                     "copy of the store, or start the run in another folder"

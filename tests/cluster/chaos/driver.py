@@ -1,11 +1,11 @@
 """A seeded run of the six services under faults, and what the oracle says of it.
 
-    python -m tests.cluster.chaos.driver FOLDER [--prompts 400] [--seed 0] [--faults services,…] [--without …]
+    python -m tests.cluster.chaos.driver FOLDER [--prompts 20000] [--seed 0] [--faults kill,…] [--without …]
 
-Needs the variables of real servers that may be broken, and TRACEMEND_SERVERS_CTL for those that break them. The
-schedule (which service dies when, and at which crash point) is a function of the seed; the last line printed is the
-report, in JSON. Faults are injected while the run is under way, each after more outcomes have come, and the report says
-which ones were.
+Needs the variables of real servers that may be broken (toxiproxy's as well for faults of the network) and
+TRACEMEND_SERVERS_CTL for what breaks them. Which fault comes when, and what it befalls, is a function of the seed. All
+kinds are injected in turn for as long as the run is under way, each after the run has moved again, so that a larger run
+sees more of them; the last line printed is the report, in JSON.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ import argparse
 import asyncio
 import dataclasses
 import json
+import os
 import random
-import signal
-import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from tests.cluster.chaos.faults import DAMAGED_PLAN, KINDS, Faults
 from tests.cluster.chaos.oracle import broken_promises, num_wasted
+from tests.cluster.chaos.s3_proxy import proxied
 from tests.cluster.runs_compared import embedded, null_run
-from tests.cluster.spine import SERVICES, Spine
-from tests.servers import broken, needs_control
+from tests.cluster.spine import Spine
 
-from tracemend.kit.crash_points import CRASH_AT, PLACES, WITHOUT
+from tracemend.embedded.runfile import RunFile
+from tracemend.kit.crash_points import ASKING_AGAIN, WITHOUT
 from tracemend.kit.run_states import RunState
 
-STAGES = ("generator", "judge", "corrector")
-SERVERS = ("kafka-1", "minio", "postgres")
-FAULTS = ("services", "stages", "servers", "crash_points", "rewind")
-_STALLED_S = 75.0
-"""Without an outcome for so long, a run has lost something: twice what a group takes to notice a dead member."""
+SESSION_S = 6
+_STALLED_S = 60.0
+"""Without an outcome for so long, with nothing broken, a run has lost something: ten sessions."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -42,9 +42,10 @@ class Report:
 
     seed: int
     num_prompts: int
+    without: str
     faults: list[str] = dataclasses.field(default_factory=list)
-    recovery_s: list[float] = dataclasses.field(default_factory=list)
-    """From each fault to the next outcome."""
+    recovery_s: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    """By kind of fault: from its end to the next outcome."""
     seconds: float = 0.0
     is_done: bool = False
     num_outcomes: int = 0
@@ -53,123 +54,39 @@ class Report:
     broken: list[str] = dataclasses.field(default_factory=list)
 
 
-class Chaos:
-    """Injects faults into one run."""
-
-    def __init__(self, spine: Spine, run: str, report: Report) -> None:
-        self._spine = spine
-        self._run = run
-        self._report = report
-        self._random = random.Random(report.seed)
-
-    async def inject(self, kinds: Sequence[str]) -> None:
-        for kind in kinds:
-            await getattr(self, f"_{kind}")()
-
-    async def _services(self) -> None:
-        await self._kill(SERVICES)
-
-    async def _stages(self) -> None:
-        await self._kill(STAGES)
-
-    async def _kill(self, services: Sequence[str]) -> None:
-        """SIGKILL in a seeded order, together: what is in flight between them goes at once."""
-        for service in self._random.sample(services, len(services)):
-            assert self._spine.kill(service) == -signal.SIGKILL
-            self._spine.start(service)
-        await self._recovered(f"SIGKILL {' '.join(services)}")
-
-    async def _servers(self) -> None:
-        for server in self._random.sample(SERVERS, len(SERVERS)):
-            how = self._random.choice(("kill", "pause"))
-            await asyncio.to_thread(self._break, server, how)
-            await self._recovered(f"{how} {server}")
-
-    def _break(self, server: str, how: str) -> None:
-        with broken(needs_control(), server, how):
-            time.sleep(self._random.uniform(1.0, 4.0))
-
-    async def _crash_points(self) -> None:
-        """A service dies at each named place of its pump, and starts again without the place."""
-        for place in self._random.sample(PLACES, len(PLACES)):
-            service = self._random.choice(STAGES)
-            self._spine.kill(service, how=signal.SIGTERM)
-            self._spine.settings[CRASH_AT] = f"{place}:{self._random.randint(1, 3)}"
-            process = self._spine.start(service)
-            del self._spine.settings[CRASH_AT]
-            try:
-                code = await asyncio.to_thread(process.wait, _STALLED_S)
-            except subprocess.TimeoutExpired:
-                raise AssertionError(f"{service} never came to {place}: give the run more prompts") from None
-            assert code == -signal.SIGKILL, f"{service} ended by itself ({code})\n{self._spine.log(service)[-2000:]}"
-            self._spine.start(service)
-            await self._recovered(f"{service} {place}")
-
-    async def _rewind(self) -> None:
-        """Everything that the judge has read comes to it again."""
-        self._spine.kill("judge", how=signal.SIGTERM)
-        await asyncio.to_thread(rewind, self._spine, "judge")
-        self._spine.start("judge")
-        await self._recovered("rewind judge")
-
-    async def _recovered(self, fault: str) -> None:
-        record = await self._spine.tables.runs.get(self._run)
-        assert record is not None
-        assert record.state is RunState.RUNNING, f"{fault} came when the run was {record.state}: give it more prompts"
-        began_s = time.monotonic()
-        self._report.faults.append(fault)
-        try:
-            await self._spine.wait_progress(self._run, 1, within_s=_STALLED_S)
-        except TimeoutError:
-            return  # the oracle says what is missing
-        self._report.recovery_s.append(round(time.monotonic() - began_s, 1))
+def chaos_run(num_prompts: int) -> RunFile:
+    """Prompts of both categories, for an engine that takes as long as a fast one."""
+    settings = null_run(limit=num_prompts, samples=1, engine_options={"delay_s": 0.02, "jitter_s": 0.1})
+    prompts = [
+        source.model_copy(update={"count": max(1, num_prompts * share // 5), "start": start})
+        for source, share, start in zip(settings.prompts, (4, 1), (0, 10_000_000), strict=True)
+    ]
+    return settings.model_copy(update={"prompts": prompts, "limit": None})
 
 
-def rewind(spine: Spine, group: str) -> None:
-    """Set the offsets of a group without members to the beginning."""
-    from kafka.structs import OffsetAndMetadata, TopicPartition
-
-    from tracemend.adapters.kafka_clients import open_consumer, settings_of
-
-    settings = settings_of(spine.bus)
-    consumer = open_consumer(settings, group=group)
-    names = [name for name in consumer.topics() if name.startswith(settings.named(""))]
-    partitions = [TopicPartition(name, each) for name in names for each in consumer.partitions_for_topic(name) or ()]
-    consumer.assign(partitions)
-    read = [partition for partition in partitions if consumer.committed(partition)]
-    assert read, f"{group} has read nothing"
-    consumer.commit({partition: OffsetAndMetadata(0, "", -1) for partition in read})
-    consumer.close(autocommit=False)
-
-
-async def ended(spine: Spine, run: str) -> bool:
-    """Whether the run came to its end; False once nothing has moved for long enough."""
-    last, moved_s = -1, time.monotonic()
-    while time.monotonic() - moved_s < _STALLED_S:
-        record = await spine.tables.runs.get(run)
-        if record is not None and record.state.is_final:
-            return record.state is RunState.DONE
-        number = sum((await spine.workspace.ledger.outcome_counts(run)).values())
-        if number != last:
-            last, moved_s = number, time.monotonic()
-        await asyncio.sleep(0.5)
-    return False
-
-
-async def drive(folder: Path, *, num_prompts: int, seed: int, faults: Sequence[str], without: str) -> Report:
-    settings = null_run(limit=num_prompts, engine_options={"delay_s": 0.05, "jitter_s": 0.2})
+async def drive(folder: Path, *, num_prompts: int, seed: int, faults: Sequence[str], without: Sequence[str]) -> Report:
+    """Run it to its end, or until nothing moves any more."""
+    settings = chaos_run(num_prompts)
     (folder / "cache").mkdir(parents=True, exist_ok=True)
     expected = await embedded(settings, folder / "embedded", cache=folder / "cache")
-    report = Report(seed=seed, num_prompts=num_prompts)
-    options = {"TRACEMEND_CONCURRENCY": "16", **({WITHOUT: without} if without else {})}
-    async with Spine.on_servers(folder, **options) as spine:
+    report = Report(seed=seed, num_prompts=num_prompts, without=",".join(without))
+    upstream = os.environ.get("S3_ENDPOINT_TOXIC") or os.environ["S3_ENDPOINT"]
+    async with proxied(upstream, seed) as s3, Spine.on_servers(folder, session_s=SESSION_S) as spine:
+        spine.settings |= {"S3_ENDPOINT": s3.endpoint, **_through_toxiproxy(spine), WITHOUT: ",".join(without)}
+        chaos = Faults(
+            spine=spine,
+            random=random.Random(seed),
+            s3=s3,
+            session_s=SESSION_S,
+            toxiproxy=os.environ.get("TOXIPROXY_URL", ""),
+        )
         spine.start_all()
         run = await spine.submit(settings)
+        await spine.wait_until(run, RunState.RUNNING, within_s=900)
+        if DAMAGED_PLAN in faults:
+            await chaos.damaged_plan(run)
         began_s = time.monotonic()
-        await spine.wait_until(run, RunState.RUNNING)
-        await spine.wait_progress(run, 50)
-        await Chaos(spine, run, report).inject(faults)
-        report.is_done = await ended(spine, run)
+        report.is_done = await _under(chaos, run, faults, report)
         report.seconds = round(time.monotonic() - began_s, 1)
         spine.stop_all()
         report.broken = await broken_promises(spine, run, expected)
@@ -178,20 +95,69 @@ async def drive(folder: Path, *, num_prompts: int, seed: int, faults: Sequence[s
     return report
 
 
+def _through_toxiproxy(spine: Spine) -> dict[str, str]:
+    """The settings that take services through toxiproxy to the servers; this process goes to them directly."""
+    kafka, postgres = os.environ.get("KAFKA_BOOTSTRAP_SERVERS_TOXIC"), os.environ.get("POSTGRES_DSN_TOXIC")
+    if not kafka or not postgres:
+        return {}
+    direct, toxic = (urlsplit(dsn).netloc.rpartition("@")[2] for dsn in (os.environ["POSTGRES_DSN"], postgres))
+    return {
+        "TRACEMEND_BUS": spine.bus.replace(os.environ["KAFKA_BOOTSTRAP_SERVERS"], kafka),
+        "TRACEMEND_LEDGER": spine.ledger.replace(direct, toxic),
+    }
+
+
+async def _under(chaos: Faults, run: str, kinds: Sequence[str], report: Report) -> bool:
+    """Inject one fault after the other until the run has ended; whether it is done."""
+    kinds, at = [kind for kind in kinds if kind != DAMAGED_PLAN], 0
+    while await _moves(chaos.spine, run):
+        chaos.expect_all_alive()
+        if not kinds:
+            continue
+        kind = kinds[at % len(kinds)]
+        report.faults.append(await chaos.inject(kind))
+        began_s = time.monotonic()
+        if not await _moves(chaos.spine, run):
+            break
+        waited_s = round(time.monotonic() - began_s, 1)
+        report.recovery_s.setdefault(kind, []).append(waited_s)
+        at += 1
+        print(json.dumps({"fault": report.faults[-1], "recovery_s": waited_s}), flush=True)
+    record = await chaos.spine.tables.runs.get(run)
+    return record is not None and record.state is RunState.DONE
+
+
+async def _moves(spine: Spine, run: str) -> bool:
+    """Wait for the next outcomes; False where the run has ended, or none come for long."""
+    before, began_s = await _num_ended(spine, run), time.monotonic()
+    while time.monotonic() - began_s < _STALLED_S:
+        record = await spine.tables.runs.get(run)
+        if record is None or record.state.is_final:
+            return False
+        if await _num_ended(spine, run) > before:
+            return True
+        await asyncio.sleep(0.2)
+    return False
+
+
+async def _num_ended(spine: Spine, run: str) -> int:
+    return sum((await spine.workspace.ledger.outcome_counts(run)).values())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--prompts", type=int, default=400)
+    parser.add_argument("--prompts", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--faults", default="services,servers,crash_points", help=f"comma list of {', '.join(FAULTS)}")
-    parser.add_argument("--without", default="", help="comma list of protections to take away")
-    options = parser.parse_args()
-    faults = [fault for fault in options.faults.split(",") if fault]
-    if unknown := set(faults) - set(FAULTS):
-        parser.error(f"unknown faults: {', '.join(sorted(unknown))}")
-    driven = drive(
-        options.folder, num_prompts=options.prompts, seed=options.seed, faults=faults, without=options.without
+    parser.add_argument(
+        "--faults", default=",".join(KINDS), help=f"comma list; also rewind, refused_writes, {DAMAGED_PLAN}"
     )
+    parser.add_argument("--without", default=ASKING_AGAIN, help="comma list of protections to take away")
+    options = parser.parse_args()
+    kinds, without = ([word for word in text.split(",") if word] for text in (options.faults, options.without))
+    if unknown := [kind for kind in kinds if not callable(getattr(Faults, kind, None))]:
+        parser.error(f"unknown faults: {', '.join(unknown)}")
+    driven = drive(options.folder, num_prompts=options.prompts, seed=options.seed, faults=kinds, without=without)
     print(json.dumps(dataclasses.asdict(asyncio.run(driven))))
 
 
