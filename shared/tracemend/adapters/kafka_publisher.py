@@ -120,12 +120,23 @@ class Publisher:
             is_current = self._producer is producer
             if is_current:
                 self._producer = None
-        if is_current:
-            producer.close(timeout=0)
+        if is_current:  # beside us: it waits for what is under way to arrive or to run out of time
+            wait_s = self._settings.delivery_timeout_s + 5
+            threading.Thread(target=_leave, args=(producer, wait_s), name="kafka-leave", daemon=True).start()
 
     def _close(self) -> None:
         self._threads.shutdown(wait=True)
         with self._lock:
             producer, self._producer = self._producer, None
         if producer is not None:
-            producer.close(timeout=5)
+            _leave(producer, 5)
+
+
+def _leave(producer: KafkaProducer, wait_s: float) -> None:
+    """Disconnect; whoever published what is still under way has been told, or does not ask any more."""
+    from kafka.errors import KafkaError
+
+    try:
+        producer.close(timeout=wait_s)
+    except KafkaError as error:
+        log.warning("left Kafka with records under way", error=type(error).__name__)

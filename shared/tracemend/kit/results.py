@@ -8,6 +8,7 @@ which are what must be published.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import struct
 from collections import OrderedDict
@@ -108,8 +109,9 @@ class Results:
         return addresses
 
     async def read_all(self, addresses: Mapping[str, Address]) -> dict[str, tuple[Product, ...]]:
-        """What lies at each of `addresses`, by key."""
-        return {key: await self.read(address) for key, address in addresses.items()}
+        """What lies at each of `addresses`, by key, fetched side by side."""
+        products = await asyncio.gather(*(self.read(address) for address in addresses.values()))
+        return dict(zip(addresses, products, strict=True))
 
     async def read(self, address: Address) -> tuple[Product, ...]:
         """The products in the frame at `address`; `CorruptResult` if its bytes have changed."""

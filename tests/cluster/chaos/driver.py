@@ -3,9 +3,9 @@
     python -m tests.cluster.chaos.driver FOLDER [--prompts 20000] [--seed 0] [--faults kill,…] [--without …]
 
 Needs the variables of real servers that may be broken (toxiproxy's as well for faults of the network) and
-TRACEMEND_SERVERS_CTL for what breaks them. Which fault comes when, and what it befalls, is a function of the seed. All
-kinds are injected in turn for as long as the run is under way, each after the run has moved again, so that a larger run
-sees more of them; the last line printed is the report, in JSON.
+TRACEMEND_SERVERS_CTL for what breaks them. Which fault comes when, and what it befalls, is a function of the seed. The
+kinds are injected in turn, each after the run has moved again, `--rounds` times (0: for as long as the run is under
+way); the last line printed is the report, in JSON.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from __future__ import annotations
 import argparse
 import asyncio
 import dataclasses
+import itertools
 import json
 import os
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from tests.cluster.chaos.faults import DAMAGED_PLAN, KINDS, Faults
-from tests.cluster.chaos.oracle import broken_promises, num_wasted
+from tests.cluster.chaos.oracle import broken_promises, wasted_bytes
 from tests.cluster.chaos.s3_proxy import proxied
 from tests.cluster.runs_compared import embedded, null_run
 from tests.cluster.spine import Spine
@@ -32,8 +33,9 @@ from tracemend.kit.crash_points import ASKING_AGAIN, WITHOUT
 from tracemend.kit.run_states import RunState
 
 SESSION_S = 6
-_STALLED_S = 60.0
-"""Without an outcome for so long, with nothing broken, a run has lost something: ten sessions."""
+_STALLED_S = 300.0
+"""Without an outcome for so long, with nothing broken, a run has lost something: a busy machine takes a minute to start
+a broker, and services wait longer from try to try."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -49,22 +51,32 @@ class Report:
     seconds: float = 0.0
     is_done: bool = False
     num_outcomes: int = 0
-    num_wasted: int = 0
-    """Blobs that nothing refers to."""
+    wasted_bytes: int = 0
+    """Of blobs that nothing refers to."""
     broken: list[str] = dataclasses.field(default_factory=list)
 
 
 def chaos_run(num_prompts: int) -> RunFile:
-    """Prompts of both categories, for an engine that takes as long as a fast one."""
+    """Prompts of both categories, for an engine as slow as a fast one, and the arm that needs every stage."""
     settings = null_run(limit=num_prompts, samples=1, engine_options={"delay_s": 0.02, "jitter_s": 0.1})
     prompts = [
         source.model_copy(update={"count": max(1, num_prompts * share // 5), "start": start})
         for source, share, start in zip(settings.prompts, (4, 1), (0, 10_000_000), strict=True)
     ]
-    return settings.model_copy(update={"prompts": prompts, "limit": None})
+    arms = {"rewrite": settings.arms["rewrite"]}
+    return settings.model_copy(update={"prompts": prompts, "limit": None, "arms": arms})
 
 
-async def drive(folder: Path, *, num_prompts: int, seed: int, faults: Sequence[str], without: Sequence[str]) -> Report:
+async def drive(
+    folder: Path,
+    *,
+    num_prompts: int,
+    seed: int,
+    faults: Sequence[str],
+    without: Sequence[str],
+    rounds: int,
+    stalled_s: float,
+) -> Report:
     """Run it to its end, or until nothing moves any more."""
     settings = chaos_run(num_prompts)
     (folder / "cache").mkdir(parents=True, exist_ok=True)
@@ -81,17 +93,19 @@ async def drive(folder: Path, *, num_prompts: int, seed: int, faults: Sequence[s
             toxiproxy=os.environ.get("TOXIPROXY_URL", ""),
         )
         spine.start_all()
-        run = await spine.submit(settings)
+        run = chaos.run = await spine.submit(settings)
         await spine.wait_until(run, RunState.RUNNING, within_s=900)
         if DAMAGED_PLAN in faults:
-            await chaos.damaged_plan(run)
+            await chaos.damaged_plan()
         began_s = time.monotonic()
-        report.is_done = await _under(chaos, run, faults, report)
+        planned = [kind for kind in faults if kind != DAMAGED_PLAN]
+        coming = iter(planned * rounds) if rounds else itertools.cycle(planned)
+        report.is_done = await _under(chaos, run, coming, report, stalled_s)
         report.seconds = round(time.monotonic() - began_s, 1)
         spine.stop_all()
         report.broken = await broken_promises(spine, run, expected)
         report.num_outcomes = sum((await spine.workspace.ledger.outcome_counts(run)).values())
-        report.num_wasted = await num_wasted(spine)
+        report.wasted_bytes = await wasted_bytes(spine)
     return report
 
 
@@ -107,30 +121,27 @@ def _through_toxiproxy(spine: Spine) -> dict[str, str]:
     }
 
 
-async def _under(chaos: Faults, run: str, kinds: Sequence[str], report: Report) -> bool:
-    """Inject one fault after the other until the run has ended; whether it is done."""
-    kinds, at = [kind for kind in kinds if kind != DAMAGED_PLAN], 0
-    while await _moves(chaos.spine, run):
+async def _under(chaos: Faults, run: str, coming: Iterator[str], report: Report, stalled_s: float) -> bool:
+    """Inject one fault after the other until none comes or the run has ended; whether it is done at last."""
+    while await _moves(chaos.spine, run, stalled_s):
         chaos.expect_all_alive()
-        if not kinds:
+        if (kind := next(coming, None)) is None:
             continue
-        kind = kinds[at % len(kinds)]
         report.faults.append(await chaos.inject(kind))
         began_s = time.monotonic()
-        if not await _moves(chaos.spine, run):
+        if not await _moves(chaos.spine, run, stalled_s):
             break
         waited_s = round(time.monotonic() - began_s, 1)
         report.recovery_s.setdefault(kind, []).append(waited_s)
-        at += 1
         print(json.dumps({"fault": report.faults[-1], "recovery_s": waited_s}), flush=True)
     record = await chaos.spine.tables.runs.get(run)
     return record is not None and record.state is RunState.DONE
 
 
-async def _moves(spine: Spine, run: str) -> bool:
+async def _moves(spine: Spine, run: str, stalled_s: float) -> bool:
     """Wait for the next outcomes; False where the run has ended, or none come for long."""
     before, began_s = await _num_ended(spine, run), time.monotonic()
-    while time.monotonic() - began_s < _STALLED_S:
+    while time.monotonic() - began_s < stalled_s:
         record = await spine.tables.runs.get(run)
         if record is None or record.state.is_final:
             return False
@@ -153,11 +164,21 @@ def main() -> None:
         "--faults", default=",".join(KINDS), help=f"comma list; also rewind, refused_writes, {DAMAGED_PLAN}"
     )
     parser.add_argument("--without", default=ASKING_AGAIN, help="comma list of protections to take away")
+    parser.add_argument("--rounds", type=int, default=0)
+    parser.add_argument("--stalled-s", type=float, default=_STALLED_S)
     options = parser.parse_args()
     kinds, without = ([word for word in text.split(",") if word] for text in (options.faults, options.without))
     if unknown := [kind for kind in kinds if not callable(getattr(Faults, kind, None))]:
         parser.error(f"unknown faults: {', '.join(unknown)}")
-    driven = drive(options.folder, num_prompts=options.prompts, seed=options.seed, faults=kinds, without=without)
+    driven = drive(
+        options.folder,
+        num_prompts=options.prompts,
+        seed=options.seed,
+        faults=kinds,
+        without=without,
+        rounds=options.rounds,
+        stalled_s=options.stalled_s,
+    )
     print(json.dumps(dataclasses.asdict(asyncio.run(driven))))
 
 

@@ -21,14 +21,16 @@ from tests.cluster.chaos.s3_proxy import S3Proxy
 from tests.cluster.spine import SERVICES, Spine
 from tests.servers import broken, needs_control
 
-from tracemend.adapters.kafka_clients import open_admin, open_consumer, settings_of
+from tracemend.adapters.kafka_clients import open_admin, settings_of
 from tracemend.adapters.s3_store import name_of
 from tracemend.kit.crash_points import CRASH_AT, PLACES
-from tracemend.topics import VERDICTS
+from tracemend.topics import TRAJECTORIES, VERDICTS
 
 STAGES = ("generator", "judge", "corrector")
 SERVERS = ("kafka-1", "minio", "postgres")
 _CRASHES_WITHIN_S = 60.0
+_ANY_AGE_MS = 2**63 - 1
+_DONE_BEFORE_REWIND = 400
 _DAMAGED_S = 20.0
 """Enough for services to start and to feed a run."""
 
@@ -42,6 +44,8 @@ class Faults:
     s3: S3Proxy
     session_s: int
     toxiproxy: str = ""
+    run: str = ""
+    """What is under way; set once it is."""
     told: list[str] = field(default_factory=list)
 
     async def inject(self, kind: str) -> str:
@@ -172,28 +176,27 @@ class Faults:
     # --------------------------------------------------------------------- what a protection is for
 
     async def rewind(self) -> str:
-        """Everything that the judge has read comes to it again."""
+        """Everything that the judge has read, some of it done long ago, comes to it again."""
+        await self.spine.wait_progress(self.run, _DONE_BEFORE_REWIND)
         self.spine.kill("judge", how=signal.SIGTERM)
-        await asyncio.to_thread(_rewind, self.spine.bus, "judge")
+        await asyncio.to_thread(_rewind, self.spine.bus, "judge", TRAJECTORIES.name)
         self.spine.start("judge")
         return "rewind judge"
 
     async def refused_writes(self) -> str:
-        """The broker takes no verdicts for a while, and the judge dies before it does again."""
-        await asyncio.to_thread(_need_replicas, self.spine.bus, 2)
+        """The broker refuses every verdict for a while: they are older than it allows."""
+        await asyncio.to_thread(_allow_age, self.spine.bus, 0)
         try:
-            await asyncio.sleep(4.0)
-            self.spine.kill("judge")
+            await asyncio.sleep(5.0)
         finally:
-            await asyncio.to_thread(_need_replicas, self.spine.bus, 1)
-        self.spine.start("judge")
-        return "writes refused, SIGKILL judge"
+            await asyncio.to_thread(_allow_age, self.spine.bus, _ANY_AGE_MS)
+        return "verdicts refused"
 
-    async def damaged_plan(self, run: str) -> str:
+    async def damaged_plan(self) -> str:
         """The plan's blob reads differently for a while, and everybody reads it anew: nothing may be made by it."""
         for service in tuple(self.spine.processes):
             self.spine.kill(service)
-        record = await self.spine.tables.runs.get(run)
+        record = await self.spine.tables.runs.get(self.run)
         assert record is not None
         store = self.spine.workspace.store
         whole = await store.get(record.plan)
@@ -227,29 +230,30 @@ KINDS = (
 """What every run must withstand."""
 
 
-def _rewind(bus: str, group: str) -> None:
-    """Set the offsets of a group without members to the beginning."""
-    from kafka.structs import OffsetAndMetadata, TopicPartition
+def _rewind(bus: str, group: str, topic: str) -> None:
+    """Have a group without members read a topic from its beginning."""
+    from kafka.admin import OffsetSpec
 
     settings = settings_of(bus)
-    consumer = open_consumer(settings, group=group)
-    names = [name for name in consumer.topics() if name.startswith(settings.named(""))]
-    partitions = [TopicPartition(name, each) for name in names for each in consumer.partitions_for_topic(name) or ()]
-    consumer.assign(partitions)
-    read = [partition for partition in partitions if consumer.committed(partition)]
-    assert read, f"{group} has read nothing"
-    consumer.commit({partition: OffsetAndMetadata(0, "", -1) for partition in read})
-    consumer.close(autocommit=False)
+    joined = settings.named(f"{group}.{topic}")  # a group for each topic: see `KafkaBus`
+    admin = open_admin(settings)
+    try:
+        admin.describe_topics([settings.named(topic)])  # the client learns who the brokers are
+        read = admin.list_group_offsets([joined])[joined]
+        assert read, f"{group} has read nothing"
+        admin.reset_group_offsets(joined, dict.fromkeys(read, OffsetSpec.EARLIEST))
+    finally:
+        admin.close()
 
 
-def _need_replicas(bus: str, number: int) -> None:
-    """How many replicas must have a record of the verdicts' topic; there is one."""
+def _allow_age(bus: str, age_ms: int) -> None:
+    """How old a verdict may be when it reaches the broker."""
     from kafka.admin import ConfigResource, ConfigResourceType
 
     settings = settings_of(bus)
     admin = open_admin(settings)
     try:
-        name = settings.named(VERDICTS.name)
-        admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, {"min.insync.replicas": str(number)})])
+        limit = {"message.timestamp.before.max.ms": str(age_ms)}
+        admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, settings.named(VERDICTS.name), limit)])
     finally:
         admin.close()

@@ -6,6 +6,7 @@ no service can vouch for itself.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections import Counter
 from typing import Any
@@ -16,6 +17,7 @@ from tests.cluster.spine import Spine
 from tracemend.kit.ports import Address
 from tracemend.kit.results import CorruptResult
 
+_READ_AT_ONCE = 64
 Facts = tuple[dict[Any, Any], dict[str, str]]
 """Unit to outcome, and arm to the digest of its dataset."""
 
@@ -37,26 +39,31 @@ async def broken_promises(spine: Spine, run: str, expected: Facts) -> list[str]:
     return broken
 
 
-async def num_wasted(spine: Spine) -> int:
-    """Blobs that nothing refers to: work that was done again, and the chunks of uploads."""
-    referenced = await spine.workspace.ledger.referenced()
-    return len([digest async for digest in spine.workspace.store.digests() if digest not in referenced])
+async def wasted_bytes(spine: Spine) -> int:
+    """Size of the blobs that nothing refers to: work that was done again, and the chunks of uploads."""
+    store, referenced = spine.workspace.store, await spine.workspace.ledger.referenced()
+    return sum([len(await store.get(digest)) async for digest in store.digests() if digest not in referenced])
 
 
 async def _outcomes(spine: Spine, run: str) -> tuple[dict[Any, Any], list[str]]:
     outcomes: dict[Any, Any] = {}
     broken = []
-    async for concluded in spine.workspace.ledger.outcomes(run):
-        if concluded.unit in outcomes:
-            broken.append(f"{concluded.unit} has two outcomes")
-        try:
-            ((_, outcome),) = await spine.workspace.results.read(concluded.address)
-        except CorruptResult as corrupt:
-            broken.append(str(corrupt))
-            continue
-        if outcome.unit != concluded.unit or outcome.state != concluded.state:
-            broken.append(f"the ledger says {concluded.state} of {concluded.unit}, its record {outcome.state}")
-        outcomes[concluded.unit] = timeless(outcome)
+    concluded = [each async for each in spine.workspace.ledger.outcomes(run)]
+    for start in range(0, len(concluded), _READ_AT_ONCE):
+        batch = concluded[start : start + _READ_AT_ONCE]
+        reads = (spine.workspace.results.read(each.address) for each in batch)
+        for each, found in zip(batch, await asyncio.gather(*reads, return_exceptions=True), strict=True):
+            if each.unit in outcomes:
+                broken.append(f"{each.unit} has two outcomes")
+            if isinstance(found, CorruptResult):
+                broken.append(str(found))
+                continue
+            if isinstance(found, BaseException):
+                raise found
+            ((_, outcome),) = found
+            if outcome.unit != each.unit or outcome.state != each.state:
+                broken.append(f"the ledger says {each.state} of {each.unit}, its record {outcome.state}")
+            outcomes[each.unit] = timeless(outcome)
     return outcomes, broken
 
 

@@ -24,6 +24,7 @@ pytestmark = [pytest.mark.servers, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 ROOT = Path(__file__).parents[3]
 NUM_PROMPTS = 20_000
+NUM_FOR_MUTANTS = 1_500
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +33,19 @@ def environ() -> Iterator[Mapping[str, str]]:
         yield environ
 
 
-def driven(folder: Path, environ: Mapping[str, str], *, prompts: int, faults: str, without: str = "") -> dict[str, Any]:
+def driven(
+    folder: Path,
+    environ: Mapping[str, str],
+    *,
+    prompts: int,
+    faults: str,
+    without: str = "",
+    rounds: int = 0,
+    stalled_s: float = 300.0,
+) -> dict[str, Any]:
     gone = ",".join(filter(None, (crash_points.ASKING_AGAIN, without)))
-    options = ["--prompts", str(prompts), "--faults", faults, "--without", gone]
+    options = ["--prompts", str(prompts), "--faults", faults, "--without", gone, "--rounds", str(rounds)]
+    options += ["--stalled-s", str(stalled_s)]
     done = subprocess.run(
         [sys.executable, "-m", "tests.cluster.chaos.driver", str(folder), *options],
         cwd=ROOT,
@@ -51,7 +62,7 @@ def driven(folder: Path, environ: Mapping[str, str], *, prompts: int, faults: st
 
 
 def test_a_run_under_every_fault_ends_as_in_one_process(tmp_path: Path, environ: Mapping[str, str]) -> None:
-    report = driven(tmp_path, environ, prompts=NUM_PROMPTS, faults=",".join(KINDS))
+    report = driven(tmp_path, environ, prompts=NUM_PROMPTS, faults=",".join(KINDS), rounds=1)
     assert report["broken"] == []
     assert report["is_done"]
     assert set(report["recovery_s"]) == set(KINDS), "every kind came, and the run moved again after it"
@@ -68,16 +79,17 @@ def test_a_run_under_every_fault_ends_as_in_one_process(tmp_path: Path, environ:
 def test_the_oracle_misses_what_a_protection_prevents(
     protection: str, faults: str, tmp_path: Path, environ: Mapping[str, str]
 ) -> None:
-    kept = driven(tmp_path / "with", environ, prompts=600, faults=faults)
+    kept = driven(tmp_path / "with", environ, prompts=NUM_FOR_MUTANTS, faults=faults)
     assert (kept["is_done"], kept["broken"]) == (True, [])
-    taken = driven(tmp_path / "without", environ, prompts=600, faults=faults, without=protection)
+    lost: dict[str, Any] = {"without": protection, "stalled_s": 60.0}
+    taken = driven(tmp_path / "without", environ, prompts=NUM_FOR_MUTANTS, faults=faults, **lost)
     assert taken["broken"], "the same faults, without the protection"
 
 
 def test_the_oracle_finds_work_that_is_done_again(tmp_path: Path, environ: Mapping[str, str]) -> None:
     """The first writer keeps outcomes right even so; what is wasted tells."""
-    kept = driven(tmp_path / "with", environ, prompts=600, faults="rewind")
+    kept = driven(tmp_path / "with", environ, prompts=NUM_FOR_MUTANTS, faults="rewind", rounds=2)
     assert (kept["is_done"], kept["broken"]) == (True, [])
     without = crash_points.DEDUPLICATION
-    taken = driven(tmp_path / "without", environ, prompts=600, faults="rewind", without=without)
-    assert taken["num_wasted"] > 2 * kept["num_wasted"] + 5, (kept, taken)
+    taken = driven(tmp_path / "without", environ, prompts=NUM_FOR_MUTANTS, faults="rewind", without=without, rounds=2)
+    assert taken["wasted_bytes"] > 1.5 * kept["wasted_bytes"], (kept, taken)
