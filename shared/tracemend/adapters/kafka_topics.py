@@ -33,6 +33,8 @@ _SETTLE_S = 10.0
 _NOT_THERE = {3, 29}
 """What brokers answer about a topic that they do not have, or may not tell of."""
 _MAX_MESSAGE_BYTES = 1024 * 1024
+_WORDS = 300
+"""Characters of an error of the client, which may recite its whole request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,8 +170,8 @@ class KafkaTopics:
                 return ask(admin)
             except KafkaError as error:
                 raise SetupError(
-                    f"Kafka at {','.join(self._settings.bootstrap)} refused: {error}; on fewer than three brokers, "
-                    "lower --replication and --min-isr"
+                    f"Kafka at {','.join(self._settings.bootstrap)} refused: {str(error)[:_WORDS]}; on fewer than "
+                    "three brokers, lower --replication and --min-isr"
                 ) from None
             finally:
                 admin.close()

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
 
+from tracemend.adapters.s3_bucket import Bucket
 from tracemend.adapters.s3_lifecycle import apply_rules, check_rules
 from tracemend.adapters.s3_links import link_to
 from tracemend.adapters.s3_probe import probe
+from tracemend.adapters.s3_settings import settings_of
 from tracemend.adapters.s3_store import S3Store
 from tracemend.adapters.s3_sweep import Swept, sweep
 from tracemend.kit.errors import SetupError
@@ -35,6 +37,20 @@ async def close(store: Store) -> None:
 async def answers(store: Store) -> None:
     """Returns if the store can be asked now; `Retry` or `SetupError` otherwise. Cheap, for readiness."""
     await store.has(_NOWHERE)
+
+
+async def make_bucket(url: str) -> list[str]:
+    """Make the bucket of an `s3:` URL where it is missing; what was done, a line each. For trying things out: a bucket
+    that is to be kept has an owner who makes it."""
+    bucket = Bucket(settings_of(url))
+    name = bucket.settings.bucket
+    try:
+        if await bucket.run("look", lambda: bucket.client.bucket_exists(name)):
+            return []
+        await bucket.run("make", lambda: bucket.client.make_bucket(name))
+    finally:
+        bucket.close()
+    return [f"made {name}"]
 
 
 async def tidy(store: Store) -> None:
