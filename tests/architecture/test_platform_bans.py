@@ -1,4 +1,5 @@
-"""What our code never does: fork beside the threads of clients, use pickles, compare and swap in the store."""
+"""What our code never does: fork beside the threads of clients, use pickles, compare and swap in the store, write to
+Kafka in transactions."""
 
 from __future__ import annotations
 
@@ -76,6 +77,11 @@ def swaps(tree: ast.AST) -> list[str]:
     return [word for word in words if _CONDITION.search(word)]
 
 
+def transactions(tree: ast.AST) -> list[str]:
+    """Producers with transactions: their markers are lag for ever, and what scales on lag never goes to nothing."""
+    return [name for name, _ in names(tree) if name in ("transactional_id", "begin_transaction", "init_transactions")]
+
+
 BANS: dict[str, tuple[Callable[[ast.AST], list[str]], str]] = {
     "forks": (forks, "import os\nos.fork()"),
     "pools": (forks, "from concurrent.futures import ProcessPoolExecutor"),
@@ -84,6 +90,7 @@ BANS: dict[str, tuple[Callable[[ast.AST], list[str]], str]] = {
     "torch pickles": (pickles, "import torch\ntorch.load(path)"),
     "arrays": (pickles, "import numpy\nnumpy.load(path, allow_pickle=True)"),
     "swaps": (swaps, "client.put_object(key, body, headers={'If-Match': etag})"),
+    "transactions": (transactions, "KafkaProducer(transactional_id='a')"),
     "absent": (swaps, "client.put_object(key, body, IfNoneMatch='*')"),
 }
 
