@@ -33,6 +33,8 @@ from tracemend.kit.crash_points import ASKING_AGAIN, WITHOUT
 from tracemend.kit.run_states import RunState
 
 SESSION_S = 6
+_WINDOW = 256
+"""Unfinished prompts at once."""
 _STALLED_S = 300.0
 """Without an outcome for so long, with nothing broken, a run has lost something: a busy machine takes a minute to start
 a broker, and services wait longer from try to try."""
@@ -56,15 +58,18 @@ class Report:
     broken: list[str] = dataclasses.field(default_factory=list)
 
 
-def chaos_run(num_prompts: int) -> RunFile:
-    """Prompts of both categories, for an engine as slow as a fast one, and the arm that needs every stage."""
-    settings = null_run(limit=num_prompts, samples=1, engine_options={"delay_s": 0.02, "jitter_s": 0.1})
+def chaos_run(num_prompts: int, *, rate: float = 0.0) -> RunFile:
+    """Prompts of both categories, and the arm that needs every stage. `rate`: prompts a second at most, so that faults
+    befall a run under way however fast the machine is; 0 is as many as go."""
+    mean_s = _WINDOW / rate if rate else 0.07
+    settings = null_run(limit=num_prompts, samples=1, engine_options={"delay_s": 0.5 * mean_s, "jitter_s": mean_s})
     prompts = [
         source.model_copy(update={"count": max(1, num_prompts * share // 5), "start": start})
         for source, share, start in zip(settings.prompts, (4, 1), (0, 10_000_000), strict=True)
     ]
+    limits = settings.limits.model_copy(update={"unfinished_prompts": _WINDOW})
     arms = {"rewrite": settings.arms["rewrite"]}
-    return settings.model_copy(update={"prompts": prompts, "limit": None, "arms": arms})
+    return settings.model_copy(update={"prompts": prompts, "limit": None, "arms": arms, "limits": limits})
 
 
 async def drive(
@@ -76,11 +81,12 @@ async def drive(
     without: Sequence[str],
     rounds: int,
     stalled_s: float,
+    rate: float,
 ) -> Report:
     """Run it to its end, or until nothing moves any more."""
-    settings = chaos_run(num_prompts)
+    settings = chaos_run(num_prompts, rate=rate)
     (folder / "cache").mkdir(parents=True, exist_ok=True)
-    expected = await embedded(settings, folder / "embedded", cache=folder / "cache")
+    expected = await embedded(chaos_run(num_prompts), folder / "embedded", cache=folder / "cache")
     report = Report(seed=seed, num_prompts=num_prompts, without=",".join(without))
     upstream = os.environ.get("S3_ENDPOINT_TOXIC") or os.environ["S3_ENDPOINT"]
     async with proxied(upstream, seed) as s3, Spine.on_servers(folder, session_s=SESSION_S) as spine:
@@ -165,6 +171,7 @@ def main() -> None:
     )
     parser.add_argument("--without", default=ASKING_AGAIN, help="comma list of protections to take away")
     parser.add_argument("--rounds", type=int, default=0)
+    parser.add_argument("--rate", type=float, default=0.0, help="prompts a second at most; 0: as many as go")
     parser.add_argument("--stalled-s", type=float, default=_STALLED_S)
     options = parser.parse_args()
     kinds, without = ([word for word in text.split(",") if word] for text in (options.faults, options.without))
@@ -178,6 +185,7 @@ def main() -> None:
         without=without,
         rounds=options.rounds,
         stalled_s=options.stalled_s,
+        rate=options.rate,
     )
     print(json.dumps(dataclasses.asdict(asyncio.run(driven))))
 

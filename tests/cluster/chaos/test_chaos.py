@@ -8,6 +8,7 @@ shows that the oracle misses it: a check that cannot fail would prove nothing.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -23,7 +24,9 @@ from tracemend.kit import crash_points
 pytestmark = [pytest.mark.servers, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 ROOT = Path(__file__).parents[3]
-NUM_PROMPTS = 20_000
+NUM_PROMPTS = int(os.environ.get("TRACEMEND_CHAOS_PROMPTS", "20000"))
+RATE = 80.0
+"""Prompts a second: four minutes of faults at least, and processors left for who else runs here."""
 NUM_FOR_MUTANTS = 1_500
 
 
@@ -42,10 +45,11 @@ def driven(
     without: str = "",
     rounds: int = 0,
     stalled_s: float = 300.0,
+    rate: float = 0.0,
 ) -> dict[str, Any]:
     gone = ",".join(filter(None, (crash_points.ASKING_AGAIN, without)))
     options = ["--prompts", str(prompts), "--faults", faults, "--without", gone, "--rounds", str(rounds)]
-    options += ["--stalled-s", str(stalled_s)]
+    options += ["--stalled-s", str(stalled_s), "--rate", str(rate)]
     done = subprocess.run(
         [sys.executable, "-m", "tests.cluster.chaos.driver", str(folder), *options],
         cwd=ROOT,
@@ -62,7 +66,7 @@ def driven(
 
 
 def test_a_run_under_every_fault_ends_as_in_one_process(tmp_path: Path, environ: Mapping[str, str]) -> None:
-    report = driven(tmp_path, environ, prompts=NUM_PROMPTS, faults=",".join(KINDS), rounds=1)
+    report = driven(tmp_path, environ, prompts=NUM_PROMPTS, faults=",".join(KINDS), rounds=1, rate=RATE)
     assert report["broken"] == []
     assert report["is_done"]
     assert set(report["recovery_s"]) == set(KINDS), "every kind came, and the run moved again after it"
