@@ -5,6 +5,7 @@ Steps are numbers; what models wrote is shown and drawn only by --reveal, and wr
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -50,6 +51,8 @@ def csr(folder: Path, asked: Asked, output: Output, **settings: Any) -> None:
         raise SetupError("name trajectories, or say --uncertain N for N prompts with mixed samples")
     if output.triggers is not None and output.triggers.suffix not in (".yaml", ".yml"):
         raise SetupError(f"--triggers {output.triggers}: a trigger pool is a .yaml file")
+    if output.triggers is not None and not _is_writable(output.triggers):
+        raise SetupError(f"--triggers {output.triggers}: no file can be written there")
     if output.figures not in FIGURES:
         raise SetupError(f"--figures {output.figures}: choose {', '.join(FIGURES)}")
     chosen = _settings(settings)
@@ -58,7 +61,7 @@ def csr(folder: Path, asked: Asked, output: Output, **settings: Any) -> None:
     async def work() -> Analysis:
         return await analyse(folder, asked, chosen, cache=cache_folder(), observer=observer)
 
-    show(until_done(work, observer=observer, command=_command(folder, asked, settings)), folder, output)
+    show(until_done(work, observer=observer, command=_command(folder, asked, settings, output)), folder, output)
 
 
 def show(found: Analysis, folder: Path, output: Output) -> None:
@@ -75,6 +78,10 @@ def show(found: Analysis, folder: Path, output: Output) -> None:
         replace_text(output.triggers, _pool(found, mined))
 
 
+def _is_writable(path: Path) -> bool:
+    return os.access(path.absolute().parent, os.W_OK | os.X_OK) and not path.is_dir()
+
+
 def _settings(given: dict[str, Any]) -> ContinuationSettings:
     try:
         return ContinuationSettings(**given)
@@ -86,12 +93,18 @@ def _settings(given: dict[str, Any]) -> ContinuationSettings:
         raise SetupError("; ".join(problems)) from None
 
 
-def _command(folder: Path, asked: Asked, settings: dict[str, Any]) -> str:
+def _command(folder: Path, asked: Asked, settings: dict[str, Any], output: Output) -> str:
+    """The call that goes on with this one: what differs from the defaults is said."""
     which = [*asked.trajectories]
     if asked.uncertain:
         which += ["--uncertain", str(asked.uncertain), "--per-side", str(asked.per_side)]
         which += ["--least-share", str(asked.least_share)]
-    how = ["--arm", asked.arm, "--continuations", str(settings["continuations"]), "--every", str(settings["every"])]
+    usual = {**ContinuationSettings().model_dump(), "figures": "svg", "min_prompts": 1, "triggers": None}
+    given = {**settings, "figures": output.figures, "min_prompts": output.min_prompts, "triggers": output.triggers}
+    how = ["--arm", asked.arm]
+    for name, value in given.items():
+        how += [f"--{name.replace('_', '-')}", str(value)] if value != usual[name] else []
+    how += ["--reveal"] * output.reveal + ["--json"] * output.as_json
     return shlex.join(["tracemend", "csr", str(folder), *which, *how])
 
 

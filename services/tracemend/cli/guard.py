@@ -67,7 +67,7 @@ def serve(
         settings = ServerSettings.model_validate({**limits, "sampling": sampling})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise SetupError(f"--{'-'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise SetupError(f"--{str(first['loc'][-1]).replace('_', '-')}: {first['msg']}") from None
     key = os.environ.get(API_KEY, "")
     if not key and host not in ("127.0.0.1", "::1", "localhost"):
         print(f"tracemend: anybody who reaches {host} may use this model: {API_KEY} is not set", file=sys.stderr)
@@ -86,5 +86,8 @@ def _pairs(given: Sequence[str]) -> dict[str, Any]:
         option, separator, value = item.partition("=")
         if not separator or not option:
             raise SetupError(f"{item}: write NAME=VALUE")
-        found[option] = yaml.safe_load(value)
+        try:
+            found[option] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise SetupError(f"{item}: the value is no YAML; put words with brackets or colons in quotes") from None
     return found

@@ -102,6 +102,8 @@ async def serve_guard(
     from tracemend.generator.guard_server import Served, bind, build_app, serve
 
     scheme, _, rest = serving.engine.partition(":")
+    if not rest:
+        raise SetupError(f"'{serving.engine}' names no model: write transformers:FOLDER, vllm:FOLDER, openai:MODEL@URL")
     folder = serving.tokenizer or (Path(rest) if scheme in ("transformers", "vllm") else None)
     name = serving.name or (rest.rpartition("@")[0] if scheme == "openai" else Path(rest).name)
     async with AsyncExitStack() as stack:

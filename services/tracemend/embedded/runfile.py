@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from tracemend.corrector.settings import CorrectSettings, KeepSettings, SelectSettings
+from tracemend.evaluator.service import HEADLINE
 from tracemend.evaluator.settings import StatisticsSettings
 from tracemend.generator.settings import GuardSettings, TargetSettings
 from tracemend.ingestion.settings import IngestionSettings, PromptsSettings
@@ -161,6 +162,9 @@ class RunFile(Section):
         sweep = settings.train.sweep if settings.train else None
         if sweep is not None and not (self.evaluate and self.evaluate.validation):
             raise ValueError(f"arms.{arm}.train.sweep: chooses by `evaluate.validation`, which is missing")
+        for name in sweep.metrics if sweep else ():
+            if name not in HEADLINE:
+                raise ValueError(f"arms.{arm}.train.sweep: no metric '{name}'{did_you_mean(name, list(HEADLINE))}")
 
     def _ancestors(self, arm: str) -> list[str]:
         """The arms that `arm` starts from, the nearest first; those of a circle once."""

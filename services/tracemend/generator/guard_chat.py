@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from tracemend.generator.guarding import Guarded, Piece, Tally
 from tracemend.kit.registry import did_you_mean
@@ -85,10 +86,21 @@ class _TextPart(_Wire):
     text: str
 
 
+_Nothing: TypeAlias = Annotated[list[Any], Field(max_length=0)] | None
+
+
 class _Turn(_Wire):
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[_TextPart]
     name: str | None = None
+    # A reply that a client sends back as it came holds these; earlier reasoning is not read again, as in any template.
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+    refusal: None = None
+    audio: None = None
+    function_call: None = None
+    tool_calls: _Nothing = None
+    annotations: _Nothing = None
 
     def words(self) -> Text:
         whole = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
@@ -161,8 +173,9 @@ def _json_object(content: bytes) -> dict[str, Any]:
 
 
 def _complaint(error: ValidationError) -> ApiError:
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    param = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("list[", "str")))
+    # Of a value that may be one of several things, the deepest error is about the thing that it was meant to be.
+    first = max(error.errors(include_url=False, include_input=False, include_context=False), key=_depth)
+    param = ".".join(str(part) for part in first["loc"] if part != "str" and not str(part).startswith("list["))
     if first["type"] == "extra_forbidden":
         name = str(first["loc"][-1])
         hint = did_you_mean(name, sorted(_Request.model_fields)) if len(first["loc"]) == 1 else ""
@@ -170,6 +183,10 @@ def _complaint(error: ValidationError) -> ApiError:
         return ApiError(400, f"unknown parameter '{shown}'{hint}", code="unknown_parameter", param=shown)
     code = "missing_required_parameter" if first["type"] == "missing" else "invalid_value"
     return ApiError(400, f"{param}: {first['msg']}", code=code, param=param)
+
+
+def _depth(error: ErrorDetails) -> int:
+    return len(error["loc"])
 
 
 # replies --------------------------------------------------------------------------------------------
@@ -186,14 +203,16 @@ class Reply:
     mode: str
     num_prompt_tokens: int
 
-    def whole(self, pieces: Sequence[Piece], done: Guarded, *, num_reasoning_tokens: int) -> dict[str, Any]:
+    def whole(self, pieces: Sequence[Piece], done: Guarded) -> dict[str, Any]:
         """The body of a reply that is not streamed."""
         words = {part: "".join(p.text.reveal() for p in pieces if p.part is part) for part in Part}
         message = {"role": "assistant", "content": words[Part.ANSWER], "refusal": None}
         message |= _reasoning(words[Part.REASONING]) if words[Part.REASONING] else {}
         choice = {"index": 0, "message": message, "finish_reason": _FINISH[done.finish], "logprobs": None}
-        usage = self.usage(done, num_reasoning_tokens=num_reasoning_tokens)
-        return self._body("chat.completion", [choice]) | {"usage": usage, "tracemend": self._told(done.tally)}
+        return self._body("chat.completion", [choice]) | {
+            "usage": self.usage(done),
+            "tracemend": self._told(done.tally),
+        }
 
     def opening(self) -> dict[str, Any]:
         """The first chunk of a stream."""
@@ -208,12 +227,11 @@ class Reply:
         """The chunk that says why the reply ended."""
         return self._chunk({}, finish=_FINISH[done.finish]) | {"tracemend": self._told(done.tally)}
 
-    def usage_chunk(self, done: Guarded, *, num_reasoning_tokens: int) -> dict[str, Any]:
+    def usage_chunk(self, done: Guarded) -> dict[str, Any]:
         """The chunk behind the closing one, for clients that ask for usage."""
-        usage = self.usage(done, num_reasoning_tokens=num_reasoning_tokens)
-        return self._body("chat.completion.chunk", []) | {"usage": usage}
+        return self._body("chat.completion.chunk", []) | {"usage": self.usage(done)}
 
-    def usage(self, done: Guarded, *, num_reasoning_tokens: int) -> dict[str, Any]:
+    def usage(self, done: Guarded) -> dict[str, Any]:
         """Tokens. Those that were drawn and discarded count as completion tokens, as rejected predictions do at OpenAI,
         and are told apart; `cached_tokens` counts over all of the engine's calls, so it may exceed the prompt."""
         tally = done.tally
@@ -224,7 +242,7 @@ class Reply:
             "total_tokens": self.num_prompt_tokens + num_completion,
             "prompt_tokens_details": {"cached_tokens": min(tally.num_cached_tokens, self.num_prompt_tokens)},
             "completion_tokens_details": {
-                "reasoning_tokens": num_reasoning_tokens,
+                "reasoning_tokens": done.num_reasoning_tokens,
                 "discarded_tokens": tally.num_discarded_tokens,
             },
         }

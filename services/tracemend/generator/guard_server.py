@@ -166,11 +166,6 @@ class _Desk:
             num_prompt_tokens=len(assignment.prompt_tokens),
         )
 
-    def num_reasoning_tokens(self, done: Guarded) -> int:
-        """Tokens of the reasoning in the response."""
-        span = self._template.split(done.token_ids).reasoning_tokens
-        return span.end - span.start
-
     def _assignment(self, call: ChatCall) -> Assignment:
         asked = Text("\n\n".join(words.reveal() for role, words in call.turns if role == "user"))
         try:
@@ -236,9 +231,7 @@ class _Answer:
             if isinstance(piece, Piece):
                 shown.append(piece)
                 continue
-            number = self._desk.num_reasoning_tokens(piece)
-            body = self._reply.whole(shown, piece, num_reasoning_tokens=number)
-            await JSONResponse(body)(scope, receive, send)
+            await JSONResponse(self._reply.whole(shown, piece))(scope, receive, send)
 
     async def _stream(self, pieces: AsyncGenerator[Piece | Guarded, None], send: Send) -> None:
         async for piece in pieces:
@@ -248,8 +241,7 @@ class _Answer:
                 continue
             await send_event(send, self._reply.closing(piece))
             if self._call.wants_usage:
-                number = self._desk.num_reasoning_tokens(piece)
-                await send_event(send, self._reply.usage_chunk(piece, num_reasoning_tokens=number))
+                await send_event(send, self._reply.usage_chunk(piece))
         await end_events(send)
 
     async def _begin(self, send: Send) -> None:

@@ -87,6 +87,8 @@ class Guarded:
     """The finished response."""
 
     token_ids: tuple[int, ...]
+    num_reasoning_tokens: int
+    """Of these, the ids of what was shown as reasoning."""
     finish: Finish
     tally: Tally
     intervention: Intervention | None

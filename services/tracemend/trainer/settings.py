@@ -8,7 +8,7 @@ checked by `fidelity` before any step.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
@@ -120,7 +120,7 @@ class LoraSettings(Section):
 class SweepSettings(Section):
     """Train once per learning rate and keep the checkpoint that is best on a validation split."""
 
-    learning_rate: tuple[float, ...] = Field(min_length=1)
+    learning_rate: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
     metric: str = "harm_reasoning"
     """What is made least, as measured on validation prompts."""
     at_most: dict[str, float] = Field(default_factory=dict)
@@ -129,6 +129,11 @@ class SweepSettings(Section):
     """The same from below: `{capability: 0.9}`."""
     at_most_over_base: dict[str, float] = Field(default_factory=dict)
     """Limits on how much a metric may rise above the base model's: `{over_refusal: 0.15}`."""
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the metrics that a candidate is chosen by."""
+        return (self.metric, *self.at_most, *self.at_least, *self.at_most_over_base)
 
     def rank(self, values: Mapping[str, float], *, base: Mapping[str, float]) -> tuple[bool, float]:
         """Where a candidate with these metric values stands; the least is best. Those that keep every limit come first,

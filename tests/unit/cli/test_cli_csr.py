@@ -45,6 +45,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Analysis:
         (("trajectory_a", "--uncertain", "1"), "name trajectories"),
         (("--uncertain", "1", "--figures", "gif"), "svg, png, none"),
         (("--uncertain", "1", "--triggers", "mined.txt"), "a .yaml file"),
+        (("--uncertain", "1", "--triggers", "no/folder/mined.yaml"), "no file can be written there"),
         (("--uncertain", "1", "--every", "word"), "every"),
         (("--uncertain", "1", "--safe-at-least", "0.1"), "must lie below"),
         (("--uncertain", "1"), "holds no run"),

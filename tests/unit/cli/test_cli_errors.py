@@ -80,6 +80,17 @@ MISTAKES: dict[str, tuple[Arguments, list[str]]] = {
         lambda f: _run(f, TEXT.replace("  rewrite:", "  rewrite:\n    train: {sweep: {learning_rate: [1.0e-4]}}")),
         ["arms.rewrite.train.sweep", "evaluate.validation"],
     ),
+    "a sweep by no metric": (
+        lambda f: _run(
+            f,
+            TEXT.replace(
+                "  rewrite:",
+                "  rewrite:\n    train: {sweep: {learning_rate: [1.0e-4], at_most_over_base: {overrefusal: 0.1}}}",
+            )
+            + "  validation:\n    checked: {prompts: {source: numbered, count: 2, start: 30000}}\n",
+        ),
+        ["arms.rewrite.train.sweep", "did you mean 'over_refusal'?"],
+    ),
     "an unknown strategy": (lambda f: _run(f, TEXT.replace("strategy: filter", "strategy: filtre")), ["filtre"]),
     "a file for a folder": (lambda f: [*_run(f, TEXT)[:3], _file(f)], ["cannot keep a run there"]),
     "an unknown phase": (lambda f: [*_run(f, TEXT), "--from", "smaple"], ["did you mean 'sample'?"]),

@@ -129,6 +129,32 @@ async def test_a_bad_request_is_told_in_openais_form_and_in_no_word_of_it(
     assert SECRET not in reply.text
 
 
+@pytest.mark.parametrize(
+    ("wrong", "param"),
+    [
+        ({"stream": "yes"}, "stream"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages.0.content.0.type"),
+        ({"messages": [{"role": "user", "content": None}]}, "messages.0.content"),
+    ],
+)
+async def test_an_error_names_the_parameter_that_is_wrong(wrong: dict[str, Any], param: str) -> None:
+    error = (await post(ASK | wrong)).json()["error"]
+    assert error["param"] == param
+    assert error["message"].startswith(f"{param}: ")
+
+
+async def test_a_reply_can_be_sent_back_as_it_came() -> None:
+    target = author("It is fine.")
+    app = app_of(target)
+    reply = (await post(ASK, app)).json()["choices"][0]["message"]
+    turns = [*ASK["messages"], reply | {"tool_calls": None, "annotations": []}, {"role": "user", "content": "And now?"}]
+    num_before = len(target.requests)
+    assert (await post(ASK | {"messages": turns}, app)).status_code == 200
+    asked = target.template.decode(target.requests[num_before].prompt_tokens).reveal()
+    assert reply["content"] in asked
+    assert reply["reasoning"] not in asked
+
+
 async def test_words_that_no_encoding_knows_and_control_tokens_are_only_words() -> None:
     words = json.dumps(ASK | {"messages": [{"role": "user", "content": "a \ud800 <|im_end|> </think> \x00"}]}).encode()
     assert (await post(words)).status_code == 200

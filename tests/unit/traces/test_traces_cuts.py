@@ -1,4 +1,5 @@
-"""Cuts at a char: exact on byte-level tokenizers, whose tokens reach across sentence ends and split characters."""
+"""Cuts at a char: exact on byte-level tokenizers, whose tokens reach across sentence ends and split characters, and on
+SentencePiece's, whose decoder looks at neighbours."""
 
 from __future__ import annotations
 
@@ -22,6 +23,7 @@ CORPUS = (
     "“Stop.” He said so. 1. Take it. 2. Go. 🙂 Yes. 🙂🙂 No.\n- One.\n- Two.\n"
 ) * 12
 WORDS = {"llama3": trace_models.LLAMA3_WORDS, "qwen": trace_models.QWEN_WORDS, "gpt2": ""}
+SENTENCEPIECE = "sentencepiece"
 PIECES = [
     "So it is.", " Okay, let me see.", "\n\n", "\n", ".\n\n", " ", "  ", "Wait.", " Now I will list the steps.",
     "好的。", "我们先看。", "🙂 ", "🙂🙂.", " é", "“Stop.” ", "1. Take it.",
@@ -32,6 +34,10 @@ writing = st.lists(st.sampled_from(PIECES), min_size=1, max_size=20).map("".join
 
 @functools.cache
 def template(name: str) -> ChatTemplate:
+    if name == SENTENCEPIECE:
+        return ChatTemplate.load(
+            trace_models.byte_fallback(trace_models.QWEN3, trace_models.QWEN3_CONTROLS, eos="<|im_end|>", corpus=CORPUS)
+        )
     tokenizer = trace_models.byte_level(
         trace_models.QWEN3, trace_models.QWEN3_CONTROLS, eos="<|im_end|>", words=WORDS[name], corpus=CORPUS
     )
@@ -42,7 +48,7 @@ def response(name: str, reasoning: str) -> tuple[int, ...]:
     return template(name).response_tokens(Text(reasoning), Text("That is all."))
 
 
-@pytest.mark.parametrize("name", WORDS)
+@pytest.mark.parametrize("name", [*WORDS, SENTENCEPIECE])
 @settings(max_examples=150, deadline=None)
 @given(written=writing, data=st.data())
 def test_what_a_cut_keeps_is_a_prefix_without_anything_of_the_step_and_the_longest_one(

@@ -6,6 +6,7 @@ templates that ship with TRL stand beside them.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -95,6 +96,23 @@ def byte_level(
     return PreTrainedTokenizerFast(
         tokenizer_object=core, bos_token=controls[0], eos_token=eos or controls[1], chat_template=template
     )
+
+
+def byte_fallback(template: str, controls: Sequence[str], *, eos: str, corpus: str = CORPUS) -> PreTrainedTokenizerFast:
+    """SentencePiece's BPE as in Llama 2 and Mistral: a mark for each space and one before the text, and bytes for
+    characters that the vocabulary lacks."""
+    pieces = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    core = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    core.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    marks_and_bytes = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    core.decoder = decoders.Sequence([*marks_and_bytes, decoders.Strip(" ", 1, 0)])
+    trainer = trainers.BpeTrainer(vocab_size=600, special_tokens=pieces, limit_alphabet=40, show_progress=False)
+    core.train_from_iterator(corpus.splitlines(), trainer)
+    spec = json.loads(core.to_str())
+    core = Tokenizer.from_str(json.dumps(spec | {"added_tokens": spec["added_tokens"][:1]}))  # bytes are no control
+    core.add_special_tokens([AddedToken(control, special=True, normalized=False) for control in controls])
+    core.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in TAGS])
+    return PreTrainedTokenizerFast(tokenizer_object=core, eos_token=eos, unk_token="<unk>", chat_template=template)
 
 
 def r1(*, opens: bool = True) -> PreTrainedTokenizerFast:

@@ -304,6 +304,9 @@ def test_options_are_checked_by_name_and_value():
         make_algorithm(TrainSettings(algorithm="intervened_po", options={"betta": 0.1}))
     with pytest.raises(SetupError, match="option 'reduction'"):
         make_algorithm(TrainSettings(algorithm="intervened_po", options={"reduction": "mean"}))
+    for name, value in [("beta", 0), ("beta", math.inf), ("alpha", -0.1), ("alpha", math.nan)]:
+        with pytest.raises(SetupError, match=f"option '{name}'"):
+            make_algorithm(TrainSettings(algorithm="intervened_po", options={name: value}))
     with pytest.raises(SetupError, match="intervened_po"):
         make_algorithm(TrainSettings(algorithm="intervened_p0"))
     assert isinstance(make_algorithm(TrainSettings()).options, dict)

@@ -5,7 +5,7 @@ steps of the reasoning, the detector looks at the reasoning so far, and a step t
 before anybody sees it. The trigger's ids follow the ids that were kept, and the engine goes on from exactly those.
 Steps are shown when a look has cleared them; the answer follows once the whole reasoning is cleared. With
 `watch="all"` the answer is looked at in the same way, behind the reasoning or alone; else it is shown as it comes, and
-so is a response without a reasoning block.
+so is a response without a reasoning block, once it is known to have none.
 
 It fails closed: what the detector cannot tell stays hidden until a later look clears it, and a reasoning that ends so
 ends as `on_unknown` says.
@@ -47,6 +47,7 @@ def cue_trigger(
     on_exhausted: GuardEnd = "refuse",
     on_unknown: GuardEnd = "refuse",
     chunk_tokens: int = 64,
+    untagged_tokens: int = 512,
     refusal: str = _REFUSAL,
 ) -> CueTrigger:
     """A guard that cuts at cues.
@@ -61,6 +62,9 @@ def cue_trigger(
         on_unknown: The same for a reasoning that ends while the detector cannot tell.
         chunk_tokens: How much the engine writes between two looks. At a cue its step is thrown away, and less than a
             chunk behind it. 0 for a whole response at a time: the fewest looks, and nothing is shown before the end.
+        untagged_tokens: Where the model writes the opening tag itself, words without one are an answer, or a reasoning
+            whose closing tag is still to come. They stay hidden until a tag or the end tells, or until they are this
+            many: from there on the response is an answer, whatever tag follows.
         refusal: What the guard answers where it refuses.
     """
     for name, value, known in (
@@ -71,13 +75,15 @@ def cue_trigger(
     ):
         if value not in known:
             raise SetupError(f"guard 'cue_trigger': {name} cannot be '{value}'{did_you_mean(str(value), list(known))}")
-    if max_interventions < 0 or chunk_tokens < 0:
-        raise SetupError("guard 'cue_trigger': max_interventions and chunk_tokens are 0 or more")
+    if min(max_interventions, chunk_tokens, untagged_tokens) < 0:
+        raise SetupError("guard 'cue_trigger': max_interventions, chunk_tokens and untagged_tokens are 0 or more")
     if mode != "off" and finder is None:
         raise SetupError("guard 'cue_trigger' needs a detector: set `judge.detector`, or the mode to off")
     if mode == "enforce" and max_interventions and not triggers:
         raise SetupError("guard 'cue_trigger' has no triggers to put in: name a pool that holds some")
-    rules = Rules(mode, watch, max_interventions, on_exhausted, on_unknown, chunk_tokens, Text(refusal))
+    rules = Rules(
+        mode, watch, max_interventions, on_exhausted, on_unknown, chunk_tokens, untagged_tokens, Text(refusal)
+    )
     return CueTrigger(rules, finder=finder if mode != "off" else None, triggers=triggers)
 
 
@@ -91,6 +97,7 @@ class Rules:
     on_exhausted: GuardEnd
     on_unknown: GuardEnd
     chunk_tokens: int
+    untagged_tokens: int
     refusal: Text
 
 
@@ -130,7 +137,7 @@ class _Writing:
         self._triggers = triggers
         self._assignment = assignment
         self._model = model
-        self._draft = Draft(template)
+        self._draft = Draft(template, untagged_tokens=rules.untagged_tokens)
         self._counts: Counter[str] = Counter()
         self._seconds = self._look_seconds = self._money = 0.0
         self._num_cleared = 0
@@ -322,7 +329,13 @@ class _Writing:
         )
         attempt = tally.num_interventions
         step = replace(self._intervention, attempt=attempt) if self._intervention else None
-        return Guarded(token_ids=self._draft.token_ids, finish=self._draft.finish, tally=tally, intervention=step)
+        return Guarded(
+            token_ids=self._draft.token_ids,
+            num_reasoning_tokens=self._draft.num_reasoning_tokens(),
+            finish=self._draft.finish,
+            tally=tally,
+            intervention=step,
+        )
 
 
 def _answer_start(reading: Reading) -> int:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 from tracemend.judge.cues import FIRST_STEP, NO_CUE, DetectorFunction, Finding, Search, detectors
 from tracemend.judge.judges.refusal_strings import normalised
+from tracemend.kit.errors import SetupError
 
 _SETTING_OUT = (
     r"(?:let me|let us|lets|i will|i shall|i should|i can|i could|i need to|i have to|i must|i am going to|i might"
@@ -90,6 +91,8 @@ _CONTRACTIONS = {"'ll": " will", "'d": " would", "here's": "here is", "let's": "
 @detectors.register
 def rule_cue(*, extra: tuple[str, ...] = ()) -> DetectorFunction:
     """The rules; `extra` adds phrases that make a sentence a cue wherever they stand in it as whole words."""
+    if not isinstance(extra, list | tuple) or not all(isinstance(phrase, str) for phrase in extra):
+        raise SetupError("detector 'rule_cue': extra is a list of phrases")  # the letters of a word would be ones too
     rules = [*_RULES, *(("extra", re.escape(phrase)) for phrase in map(_expanded, extra) if phrase)]
     wording = "\n".join((*(f"{name}: {pattern}" for name, pattern in rules), _DECLINES.pattern))
     compiled = tuple((name, re.compile(rf"\b(?:{pattern})")) for name, pattern in rules)

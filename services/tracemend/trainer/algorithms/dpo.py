@@ -23,8 +23,8 @@ class DPO(Algorithm):
     """Plain DPO unless `alpha` says otherwise."""
 
     _: KW_ONLY
-    beta: Annotated[float, Field(gt=0)] = 0.1
-    alpha: Annotated[float, Field(ge=0)] = 0.0
+    beta: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.1
+    alpha: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """Weight of the chosen response's negative log-likelihood; `intervened_po` has 0.2, for a comparison set it so."""
     reduction: Literal["sum", "mean_span"] = "sum"
     """Whether log-probability ratios add up over the response, or are its mean."""

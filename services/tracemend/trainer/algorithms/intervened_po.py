@@ -26,8 +26,8 @@ class IntervenedPO(Algorithm):
     """The defaults are methods.md §12.4's; β and the spans are [X], α is [P?]."""
 
     _: KW_ONLY
-    beta: Annotated[float, Field(gt=0)] = 0.1
-    alpha: Annotated[float, Field(ge=0)] = 0.2
+    beta: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.1
+    alpha: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.2
     """Weight of the chosen side's negative log-likelihood, a mean over its tokens."""
     reduction: Literal["sum", "mean_span"] = "sum"
     """Whether log-probability ratios add up over the span, or are its mean (β then wants to be larger)."""

@@ -6,6 +6,7 @@ import pytest
 from tests.builders import prompt
 
 from tracemend.judge.cues import NO_CUE, Finding, Search, detectors
+from tracemend.kit.errors import SetupError
 from tracemend.redaction import Text
 
 OPENING = "They ask how the widget is opened. "
@@ -82,3 +83,9 @@ def test_phrases_can_be_added_and_are_taken_as_words_not_as_patterns() -> None:
     assert looked("Tally-ho (a.b), off we go.").step == NO_CUE
     assert looked("Tally-ho (a.b), off we go.", extra=("Tally-ho (a.b)",)).labels == ("extra",)
     assert looked("Tally-ho (axb), off we go.", extra=("Tally-ho (a.b)",)).step == NO_CUE
+
+
+@pytest.mark.parametrize("extra", ["let me", 3, None, [3], {"let me": 1}])
+def test_phrases_are_a_list_and_no_word_is_taken_for_its_letters(extra: object) -> None:
+    with pytest.raises(SetupError, match="list of phrases"):
+        detectors.create("rule_cue", extra=extra)
