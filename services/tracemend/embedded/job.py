@@ -38,6 +38,7 @@ from tracemend.kit.logs import log_to_stderr
 from tracemend.kit.ports import Address
 from tracemend.kit.pump import PumpStats
 from tracemend.kit.server_ports import Fenced, Jobs
+from tracemend.runtime.jobs import Crew
 from tracemend.runtime.opening import open_server_tables
 
 HEARTBEAT_S = 5.0
@@ -92,12 +93,13 @@ class Gauge(Silent):
             self.told["loss"] = loss
 
 
-async def work(order: Order) -> None:
-    """Do what is left of the run and report it; raises what the pipeline raises, and `Fenced`."""
+async def work(order: Order, *, crew: Crew | None = None) -> None:
+    """Do what is left of the run and report it, with the other nodes of `crew`; raises what the pipeline raises, and
+    `Fenced`."""
     tables = await asyncio.to_thread(open_server_tables, order.ledger)
     try:
         async with connect_workspace(
-            Path(order.folder), store=order.store, ledger=order.ledger, worker=order.worker
+            Path(order.folder), store=order.store, ledger=order.ledger, worker=order.worker, crew=crew
         ) as workspace:
             plan = from_content(await workspace.store.get(order.plan))
             async with asyncio.TaskGroup() as tasks:

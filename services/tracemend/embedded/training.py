@@ -4,9 +4,10 @@ a launcher of its own."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from tracemend.corrector.decide import strategy_for
+from tracemend.embedded.goals import Goal
 from tracemend.embedded.models import Engine
 from tracemend.embedded.plan import Plan
 from tracemend.embedded.progress import Observer
@@ -15,16 +16,16 @@ from tracemend.judge.settings import JudgeSettings
 from tracemend.kit.errors import SetupError
 from tracemend.kit.ports import TextModel
 from tracemend.records import Category, Checkpoint
-from tracemend.runtime.jobs import open_launcher
+from tracemend.runtime.jobs import Crew, open_launcher
 from tracemend.trainer.algorithm import make_algorithm
 from tracemend.trainer.job import job_of
 from tracemend.trainer.reward import offer
 from tracemend.trainer.training import TrainingJob
 
 
-def check_trainings(plan: Plan) -> None:
-    """`SetupError` where an arm's algorithm cannot be, does not learn from what the arm assembles, or where pairs are
-    to be assembled of units that give none."""
+def check_trainings(plan: Plan, *, crew: Crew | None = None, goal: Goal | None = None) -> None:
+    """`SetupError` where an arm's algorithm cannot be, does not learn from what the arm assembles, where pairs are to
+    be assembled of units that give none, or where the nodes of `crew` cannot share what is to be trained."""
     for arm in plan.owners:
         _check_pairs(plan, arm)
     for arm, settings in plan.run.arms.items():
@@ -39,6 +40,19 @@ def check_trainings(plan: Plan) -> None:
                 f"arms.{arm}: algorithm '{settings.train.algorithm}' learns from {algorithm.kind}, and the arm "
                 f"assembles {settings.assemble.kind}: set assemble.kind: {algorithm.kind}, or name another algorithm"
             )
+    if crew is not None:
+        _check_shares(plan, crew, plan.run.arms if goal is None else [goal.arm])
+
+
+def _check_shares(plan: Plan, crew: Crew, arms: Iterable[str]) -> None:
+    for arm in arms:
+        settings = plan.run.arms[arm].train
+        if settings is None or settings.num_processes == 1:
+            continue
+        try:
+            crew.share_of(settings.num_processes)
+        except SetupError as error:
+            raise SetupError(f"arms.{arm}.train: {error}") from None
 
 
 def _check_pairs(plan: Plan, arm: str) -> None:
@@ -69,15 +83,24 @@ def _makes_pairs(plan: Plan, arm: str, category: Category) -> bool:
 
 
 async def run_training(
-    training: TrainingJob, *, engine: Engine, observer: Observer, judge: JudgeSettings, models: Mapping[str, TextModel]
+    training: TrainingJob,
+    *,
+    engine: Engine,
+    observer: Observer,
+    judge: JudgeSettings,
+    models: Mapping[str, TextModel],
+    crew: Crew | None = None,
 ) -> Checkpoint:
-    """The checkpoint of `training`. The target's engine is released first: one device holds one of the two.
+    """The checkpoint of `training`. The target's engine is released first: one device holds one of the two. `crew` are
+    the nodes that share its processes, where this one is not alone; a single process is this one's.
 
     An algorithm that samples is rewarded by the run's judge, which `judge` and `models` build.
     """
     await engine.release()
     launcher = open_launcher(
-        training.settings.launcher, report=lambda name, step, num_steps, loss: observer.training(step, num_steps, loss)
+        training.settings.launcher,
+        report=lambda name, step, num_steps, loss: observer.training(step, num_steps, loss),
+        crew=crew if training.settings.num_processes > 1 else None,
     )
     if not make_algorithm(training.settings).samples:
         return await launcher.run(job_of(training, name=training.folder.name))

@@ -22,6 +22,7 @@ from tracemend.embedded.whole_files import replace_text
 from tracemend.kit.errors import SetupError
 from tracemend.kit.ports import Bus, Ledger, Store
 from tracemend.kit.results import Results
+from tracemend.runtime.jobs import Crew
 from tracemend.runtime.opening import open_bus, open_ledger, open_store
 from tracemend.topics import ALL
 from tracemend.wire import WireCodec
@@ -38,6 +39,8 @@ class Workspace:
     worker: str
     is_shared: bool = False
     """Whether other machines go on with what is made here, so that trained models have to lie in the store too."""
+    crew: Crew | None = None
+    """The nodes that train together, all with this folder; None where one trains alone."""
 
     def new_bus(self) -> Bus:
         """A bus of its own for one flow: what one flow publishes, no other sees."""
@@ -68,16 +71,20 @@ async def open_workspace(folder: Path, *, writes: bool = True) -> AsyncIterator[
 
 
 @asynccontextmanager
-async def connect_workspace(folder: Path, *, store: str, ledger: str, worker: str) -> AsyncIterator[Workspace]:
+async def connect_workspace(
+    folder: Path, *, store: str, ledger: str, worker: str, crew: Crew | None = None
+) -> AsyncIterator[Workspace]:
     """A workspace over a cluster's store and ledger, by their URLs. `folder` takes what is made on this machine, and is
-    locked like any: one process at a time works in it."""
+    locked like any: one process at a time works in it, of a crew the first node's."""
     (folder / "state").mkdir(parents=True, exist_ok=True)
     lock = _lock(folder / "state" / "lock")
     blobs = open_store(store)
     books = open_ledger(ledger)
     try:
         results = Results(store=blobs, ledger=books, codec=WireCodec(), topics=ALL)
-        yield Workspace(folder=folder, store=blobs, ledger=books, results=results, worker=worker, is_shared=True)
+        yield Workspace(
+            folder=folder, store=blobs, ledger=books, results=results, worker=worker, is_shared=True, crew=crew
+        )
     finally:
         await books.aclose()
         lock.close()

@@ -36,11 +36,16 @@ async def order_of(job: JobRecord, *, tables: ServerTables, store: Store, place:
         plan=record.plan,
         store=place.store,
         ledger=place.ledger,
-        folder=str(place.folder / "jobs" / job.run),
+        folder=str(folder_of(place.folder, job.run)),
         cache=str(place.cache),
         worker=place.worker,
         goal=await goal_of(job, store),
     )
+
+
+def folder_of(folder: Path, run: str) -> Path:
+    """Where the jobs of a run work, in a machine's scratch space."""
+    return folder / "jobs" / run
 
 
 async def goal_of(job: JobRecord, store: Store) -> Goal | None:

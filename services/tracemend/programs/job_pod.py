@@ -3,6 +3,9 @@
 TRACEMEND_JOB_ORDER names the job, as the operator writes it; everything else about it stands in the job table and the
 store. Each life of a pod is an attempt of its own, which fences the ones before it off. What it ends with stands in the
 exit code, which the operator knows, and in the pod's termination message.
+
+A job on several nodes is done by the pod of the first, and its trainings by all of them: they share TRACEMEND_FOLDER.
+The others end well when the first lets them go, however that ends: its word is the job's.
 """
 
 from __future__ import annotations
@@ -21,7 +24,8 @@ from tracemend.embedded.job import DONE, perform, work
 from tracemend.kit.errors import SetupError
 from tracemend.kit.logs import log_to_stderr
 from tracemend.kit.server_ports import Conflict, Fenced, JobState
-from tracemend.programs.job_orders import Place, order_of
+from tracemend.programs.job_orders import Place, folder_of, order_of
+from tracemend.runtime.jobs import Crew, follow
 from tracemend.runtime.opening import open_server_tables, open_store
 from tracemend.runtime.program_configuration import load
 from tracemend.runtime.program_settings import JobPodSettings
@@ -47,11 +51,24 @@ def main() -> int:
 
 async def _work() -> None:
     settings = load(JobPodSettings, file=None)
-    key = json.loads(os.environ.get("TRACEMEND_JOB_ORDER", "{}")).get("job")
-    if not key:
+    order = json.loads(os.environ.get("TRACEMEND_JOB_ORDER", "{}"))
+    key, run = order.get("job"), order.get("run")
+    if not key or not run:
         raise SetupError("TRACEMEND_JOB_ORDER names no job; the operator writes it into the pods that it makes")
-    if os.environ.get("TRACEMEND_JOB_NODES", "1") != "1":
-        raise SetupError("a job over several nodes cannot be run yet; create the run with nodes: 1")
+    crew = Crew.of_environment(folder_of(settings.folder, run))
+    if crew is None:
+        await _do(key, settings, crew=None)
+    elif crew.node > 0:
+        await follow(crew)
+    else:
+        try:
+            await _do(key, settings, crew=crew)
+        finally:
+            crew.dismiss()
+
+
+async def _do(key: str, settings: JobPodSettings, *, crew: Crew | None) -> None:
+    """Do the job `key`, with the other nodes of `crew`, of which this is the first."""
     ledger = settings.ledger.reveal()
     tables = await asyncio.to_thread(open_server_tables, ledger)
     store = await asyncio.to_thread(open_store, settings.store)
@@ -74,7 +91,7 @@ async def _work() -> None:
     finally:
         await close(store)
         await tables.aclose()
-    await work(order)
+    await work(order, crew=crew)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 
 from tracemend.embedded.job import DONE
+from tracemend.kit import telemetry as catalogue
 from tracemend.kit.errors import PutAside
 from tracemend.kit.server_ports import Conflict, JobRecord
 from tracemend.programs.job_hosts import STOPPED, Ended, JobHost, ProcessHost
@@ -21,6 +22,8 @@ from tracemend.programs.kubernetes_jobs import KubernetesHost
 from tracemend.programs.parts import Parts
 from tracemend.runtime.kubernetes import open_kubernetes
 from tracemend.runtime.program_settings import JobSettings
+
+_OUTCOMES = {DONE: "ok", STOPPED: "cancelled"}
 
 log = structlog.get_logger(__name__)
 
@@ -59,6 +62,8 @@ class JobRunner:
                 await self._host.stop(job)
                 ended = Ended(how=STOPPED, reason="the run was stopped", attempt=job.attempt)
         log.info("job has ended", run=job.run, job=job.key, attempt=ended.attempt, how=ended.how, reason=ended.reason)
+        if not ended.was_fenced:
+            self._parts.telemetry.count(catalogue.JOBS, kind=job.kind, outcome=_OUTCOMES.get(ended.how, "failed"))
         if ended.how != DONE and not ended.was_fenced:
             try:
                 await self._parts.tables.jobs.fail(job.key, ended.attempt, reason=ended.reason or ended.how)

@@ -104,6 +104,7 @@ class KubernetesHost:
             **arm,
             **dataset,
             "gpusPerNode": pods.gpus,
+            **({"nodes": pods.nodes} if pods.nodes > 1 and kind == "TrainingRun" else {}),
             "maxFailures": pods.max_failures,
             "ttlSecondsAfterFinished": pods.keep_s,
             **({"queueName": pods.queue} if pods.queue else {}),

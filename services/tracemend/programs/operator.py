@@ -11,6 +11,7 @@ import structlog
 
 from tracemend.kit.errors import Retry
 from tracemend.kit.server_ports import Conflict, Jobs
+from tracemend.kit.telemetry import POOL_HELD
 from tracemend.runtime.kubernetes import open_kubernetes
 from tracemend.runtime.opening import open_server_tables
 from tracemend.runtime.program import Program
@@ -54,7 +55,15 @@ async def main(settings: OperatorSettings, program: Program[OperatorSettings]) -
         api = open_kubernetes()
         stack.push_async_callback(api.aclose)
         cluster = KubernetesCluster(api=api, namespace=settings.namespace, template=settings.template)
-        desk = Desk(cluster=cluster, outside=JobTable(tables.jobs), resync_s=settings.resync_s)
+        members = cluster if settings.gpu_pool == "shared" else None
+        desk = Desk(
+            cluster=cluster,
+            outside=JobTable(tables.jobs),
+            members=members,
+            say_held=lambda is_held: program.telemetry.gauge(POOL_HELD, float(is_held)),
+            gpu=settings.gpu_resource,
+            resync_s=settings.resync_s,
+        )
         program.depends_on("kubernetes", cluster.keys)
         program.runs("desk", desk.work())
         program.runs("watches", watch(settings.namespace, tell=desk.tell))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from tracemend.programs.coordinating import COORDINATED, Coordinator
 from tracemend.programs.job_terms import RunTrainings
 from tracemend.programs.jobs import JobHands, open_runner
+from tracemend.programs.measuring import JobMeter
 from tracemend.programs.parts import open_parts
 from tracemend.programs.serving import open_face
 from tracemend.programs.tending import Tender
@@ -28,6 +29,8 @@ async def main(settings: TrainerSettings, program: Program[TrainerSettings]) -> 
         coordinator = Coordinator(parts=parts, runner=runner)
         tender = Tender("coordinate", coordinator.coordinate, states=COORDINATED, tables=tables, fail=parts.runs.fail)
         program.runs("coordinator", tender.run())
+        meter = JobMeter(jobs=tables.jobs, ledger=workspace.ledger, telemetry=parts.telemetry)
+        program.runs("measuring", meter.measure())
         async with JobHands(runner) as hands:
             pages = open_pages(settings.rpc.page_key_file)
             servicer = TrainerServicer(RunTrainings(parts=parts), jobs=tables.jobs, worker=hands, pages=pages)

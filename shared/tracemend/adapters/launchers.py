@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
+from tracemend.adapters.crews import Crew
 from tracemend.kit.errors import Reject, Retry, SetupError
 from tracemend.kit.ports import Job
 from tracemend.records import Checkpoint
@@ -40,6 +41,8 @@ _ATTEMPT = "job.attempt"
 _GRACE_S = 20.0
 """How long a job that was asked to end may take, to write a checkpoint for instance. Whoever ends the launcher itself
 usually waits for 30 s, and what the job has written may have to be copied."""
+_LOST_AFTER_S = 120.0
+"""A node whose share has failed waits for so long for the first node's word on it."""
 _RANK_FAILURE = re.compile(r"rank\s*: (\d+) .*?exitcode\s*: (-?\d+)", re.DOTALL)
 """One process in the summary that torchrun ends with; the root cause comes last."""
 
@@ -100,6 +103,8 @@ class SubprocessLauncher:
     report: Report | None = None
     environment: Mapping[str, str] | None = None
     """Variables on top of this process's own."""
+    crew: Crew | None = None
+    """The nodes that share the processes; this one is the first."""
 
     async def run(self, job: Job) -> Checkpoint:
         """Run to the end.
@@ -111,30 +116,22 @@ class SubprocessLauncher:
         """
         folder = Path(job.folder)
         folder.mkdir(parents=True, exist_ok=True)
+        command = command_of(job, folder / "job.json", crew=self.crew)
         request, result, log = folder / "job.json", folder / "job.result.json", folder / "job.log"
         result.unlink(missing_ok=True)
         attempt = begin_attempt(folder)
         order = {"name": job.name, "arguments": dict(job.arguments), "folder": str(folder), "attempt": attempt}
         request.write_text(json.dumps(order), encoding="utf-8")
         shutil.rmtree(folder / _RANK_LOGS, ignore_errors=True)
+        if self.crew is not None:
+            await self.crew.call(job, request)
         with log.open("wb") as stream:
-            code = await self._finish(job, request, stream, extensions=_own_extensions(folder))
+            code = await self._finish(job, command, stream)
         return _read_result(result, job=job, code=code, last_words=_last_words(folder, log))
 
-    async def _finish(self, job: Job, request: Path, log: IO[bytes], *, extensions: Path) -> int:
-        process = await asyncio.create_subprocess_exec(
-            *command_of(job, request),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=log,
-            env={
-                "TORCH_EXTENSIONS_DIR": str(extensions),
-                **os.environ,
-                "TOKENIZERS_PARALLELISM": "false",
-                **(self.environment or {}),
-            },
-            start_new_session=True,
-        )
+    async def _finish(self, job: Job, command: list[str], log: IO[bytes]) -> int:
+        extensions = _own_extensions(Path(job.folder))
+        process = await _start(command, log, extensions=extensions, environment=self.environment)
         try:
             await self._follow(process, job, log)
             return await process.wait()
@@ -157,23 +154,80 @@ class SubprocessLauncher:
         log.write(rest)
 
 
-def command_of(job: Job, request: Path) -> list[str]:
-    """The command line that runs `job`."""
-    if job.num_processes == 1:
+async def follow(crew: Crew) -> None:
+    """Run this node's share of every job that the first node of `crew` calls for, until it lets the others go.
+
+    How a job ended is the first node's to tell: here it matters only where nothing is heard from there any more.
+    """
+    crew.join()
+    number, code = 0, 0
+    while True:
+        try:
+            async with asyncio.timeout(_LOST_AFTER_S if code else None):
+                called = await crew.heard(number)
+        except TimeoutError:
+            raise Reject(
+                "share_failed", f"the share of node {crew.node} ended with exit code {code}, the first node is silent"
+            ) from None
+        if called is None:
+            return
+        job, request = called
+        extensions = _own_extensions(request.parent, of=f".{crew.node}")
+        log = sys.stderr.buffer
+        process = await _start(command_of(job, request, crew=crew), log, extensions=extensions, stdout=log)
+        try:
+            code = await process.wait()
+        finally:
+            await _stop(process)
+        number += 1
+
+
+async def _start(
+    command: list[str],
+    log: IO[bytes],
+    *,
+    extensions: Path,
+    stdout: int | IO[bytes] = asyncio.subprocess.PIPE,
+    environment: Mapping[str, str] | None = None,
+) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=stdout,
+        stderr=log,
+        env={
+            "TORCH_EXTENSIONS_DIR": str(extensions),
+            **os.environ,
+            "TOKENIZERS_PARALLELISM": "false",
+            **(environment or {}),
+        },
+        start_new_session=True,
+    )
+
+
+def command_of(job: Job, request: Path, *, crew: Crew | None = None) -> list[str]:
+    """The command line that runs `job`, or a node's share of it."""
+    if crew is None and job.num_processes == 1:
         return [sys.executable, "-m", job.module, str(request)]
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1", "--max-restarts=0"]
+    if crew is None:
+        torchrun, share = ["--standalone", "--local-addr=127.0.0.1"], job.num_processes
+    else:
+        host, _, port = crew.rendezvous.rpartition(":")
+        torchrun = [f"--nnodes={crew.num_nodes}", f"--node-rank={crew.node}"]
+        torchrun += [f"--master-addr={host}", f"--master-port={port}"]
+        share = crew.share_of(job.num_processes)
     # Standard error goes to our log and to a file for each process; standard output carries progress.
-    torchrun += [f"--nproc-per-node={job.num_processes}", f"--log-dir={request.parent / _RANK_LOGS}", "--tee=2"]
-    return [sys.executable, *torchrun, "-m", job.module, str(request)]
+    torchrun += ["--max-restarts=0", f"--nproc-per-node={share}", f"--log-dir={request.parent / _RANK_LOGS}", "--tee=2"]
+    return [sys.executable, "-m", "torch.distributed.run", *torchrun, "-m", job.module, str(request)]
 
 
-def _own_extensions(folder: Path) -> Path:
+def _own_extensions(folder: Path, *, of: str = "") -> Path:
     """Where torch compiles what DeepSpeed needs, with no lock in it.
 
     It compiles under a lock file that a killed process leaves behind, and whoever comes after waits for ever: in the
     folder that all of a machine share, one killed training would stop every later one.
     """
-    extensions = folder / "job.extensions"
+    extensions = folder / f"job.extensions{of}"
     for lock in extensions.glob("*/lock"):
         lock.unlink(missing_ok=True)
     return extensions

@@ -143,6 +143,17 @@ LAG_ITEMS = _metric(
 LAG_SECONDS = _metric(
     "gauge", "lag_seconds", "Seconds since the first that is not done was written.", group=_ANY, topic=_ANY
 )
+BACKLOG_ITEMS = _metric(
+    "gauge",
+    "backlog_items",
+    "Messages not done, as the bus tells it: also of groups without members.",
+    group=_ANY,
+    topic=_ANY,
+)
+BACKLOG_SECONDS = _metric(
+    "gauge", "backlog_seconds", "Seconds since the first of them was written.", group=_ANY, topic=_ANY
+)
+GROUP_MEMBERS = _metric("gauge", "group_members", "Processes that read the topic.", group=_ANY, topic=_ANY)
 COMMIT_GAP = _metric("gauge", "commit_gap_items", "Messages done out of order, uncommitted.", group=_ANY, topic=_ANY)
 COMMITS = _metric("counter", "commits_total", "Offset commits.", group=_ANY, outcome=("ok", "failed"))
 REDELIVERED = _metric("counter", "redelivered_total", "Messages delivered more than once.", group=_ANY)
@@ -166,7 +177,7 @@ LEDGER_SECONDS = _metric(
 # Engines.
 TOKENS = _metric("counter", "tokens_total", "Tokens of engines.", model=_ANY, kind=("prompt", "cached", "new"))
 ENGINE_SECONDS = _metric("counter", "engine_seconds_total", "Seconds of engine time.", model=_ANY)
-ENGINE_RESTARTS = _metric("counter", "engine_restarts_total", "Engines that had to be started again.", model=_ANY)
+ENGINE_STARTS = _metric("counter", "engine_starts_total", "Engines that were opened.", model=_ANY)
 ENGINE_WAITING = _metric("gauge", "engine_requests", "Requests that an engine is working.", model=_ANY)
 
 # Judge and corrector.
@@ -179,19 +190,20 @@ CORRECTION_ROUNDS = _metric("histogram", "correction_rounds", "Interventions unt
 
 # Training and evaluation jobs.
 JOBS = _metric("counter", "jobs_total", "Jobs by how they ended.", kind=_ANY, outcome=("ok", "failed", "cancelled"))
-JOB_ATTEMPTS = _metric("counter", "job_attempts_total", "Attempts on jobs.", kind=_ANY)
+JOB_REPEATS = _metric("counter", "job_repeats_total", "Attempts on jobs beyond their first.", kind=_ANY)
 JOBS_RUNNING = _metric("gauge", "jobs_running", "Jobs under way.", kind=_ANY)
+JOB_SILENCE = _metric("gauge", "job_silence_seconds", "Seconds since the most silent of them was heard.", kind=_ANY)
+POOL_HELD = _metric("gauge", "pool_held", "1 while generators rest so that a job has the GPUs that they share.")
 TRAINING_STEP = _metric("gauge", "training_step", "Last finished step of the training under way.")
+TRAINING_STEPS = _metric("gauge", "training_steps", "Steps that it has in all.")
 TRAINING_LOSS = _metric("gauge", "training_loss", "Loss at that step.")
-TRAINING_TOKENS = _metric("counter", "training_tokens_total", "Tokens trained on.")
-CHECKPOINT_AGE = _metric("gauge", "checkpoint_age_seconds", "Age of the last durable checkpoint.")
+CHECKPOINT_AGE = _metric(
+    "gauge", "checkpoint_age_seconds", "Seconds since its last checkpoint was durable, or since it began."
+)
 
 # gRPC. `method` is the full method name, `code` the status name.
 RPC_SERVER_SECONDS = _metric(
     "histogram", "rpc_server_seconds", "Seconds per call served.", SECONDS, method=_ANY, code=_ANY
-)
-RPC_CLIENT_SECONDS = _metric(
-    "histogram", "rpc_client_seconds", "Seconds per call made.", SECONDS, method=_ANY, code=_ANY
 )
 RPC_IN_FLIGHT = _metric("gauge", "rpc_inflight", "Calls being served.", method=_ANY)
 UPLOADED_ROWS = _metric("counter", "uploaded_rows_total", "Prompts received and made durable.")

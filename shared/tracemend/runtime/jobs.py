@@ -14,7 +14,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
+from tracemend.adapters.crews import Crew as Crew
 from tracemend.adapters.launchers import Preempted as Preempted
+from tracemend.adapters.launchers import follow as follow
 from tracemend.adapters.launchers import newest_attempt
 from tracemend.kit.errors import Reject, Retry, SetupError
 from tracemend.kit.ports import Launcher
@@ -34,14 +36,16 @@ class JobFunction(Protocol):
     def __call__(self, arguments: Mapping[str, Any], *, folder: Path, progress: Progress) -> Checkpoint: ...
 
 
-def open_launcher(name: str, *, report: Report | None = None) -> Launcher:
-    """`inline` or `subprocess`; `report` gets (job name, step, num_steps, loss)."""
+def open_launcher(name: str, *, report: Report | None = None, crew: Crew | None = None) -> Launcher:
+    """`inline` or `subprocess`; `report` gets (job name, step, num_steps, loss). `crew` are the nodes that share the
+    processes, where this is not the only one."""
     from tracemend.adapters.launchers import InlineLauncher, SubprocessLauncher
 
     if name == "inline":
+        assert crew is None, "several processes are not for this one"
         return InlineLauncher(report=report)
     if name == "subprocess":
-        return SubprocessLauncher(report=report)
+        return SubprocessLauncher(report=report, crew=crew)
     raise SetupError(f"unknown launcher '{name}'{did_you_mean(name, ['inline', 'subprocess'])}")
 
 

@@ -157,6 +157,8 @@ class PodSettings(Section):
     """Where they are created: that of the operator."""
     gpus: int = Field(0, ge=0)
     """GPUs of each pod."""
+    nodes: int = Field(1, ge=1, le=64)
+    """Pods that share a training's processes (`train.num_processes`, a multiple of it); their folder is one volume."""
     queue: str = ""
     """Kueue's local queue; unset starts jobs without one."""
     priority_class: str = ""
@@ -218,6 +220,10 @@ class OperatorSettings(ProcessSettings):
     """The PodTemplate there that jobs are made from."""
     resync_s: float = Field(30.0, gt=0)
     """How often every run is looked at, whatever events say."""
+    gpu_resource: str = "nvidia.com/gpu"
+    """What `gpusPerNode` asks for: another vendor's, or a profile of shared GPUs."""
+    gpu_pool: Literal["dedicated", "shared"] = "dedicated"
+    """`shared`: while a run is at work, what is labelled `tracemend.dev/gpu-pool: shared` is scaled to nothing."""
 
 
 SERVICES: Mapping[str, type[ProcessSettings]] = MappingProxyType(

@@ -1,13 +1,14 @@
 """Telemetry of a service process: Prometheus metrics in a registry of its own, OpenTelemetry traces.
 
-`program` opens it and serves the exposition. Metrics are made from `kit.telemetry.CATALOGUE` and nothing else; a label
-value is a code that is bounded in form and number, so that neither text nor ids can become a time series, whatever a
-caller passes.
+`program` opens it and serves the exposition. Metrics are made from `kit.telemetry.CATALOGUE`, beside those that a vLLM
+engine of this process keeps. A label value of ours is a code that is bounded in form and number, so that neither text
+nor ids can become a time series, whatever a caller passes.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -62,6 +63,20 @@ class Labels:
         return value
 
 
+class EngineMetrics:
+    """What vLLM counts in this process: it knows no registry but the default one."""
+
+    def describe(self) -> Sequence[Any]:
+        """Nothing is known before an engine is open."""
+        return ()
+
+    def collect(self) -> Iterator[Any]:
+        from prometheus_client import REGISTRY
+
+        if "vllm" in sys.modules:
+            yield from (family for family in REGISTRY.collect() if family.name.startswith("vllm:"))
+
+
 class ServiceTelemetry:
     """The `Telemetry` of a process."""
 
@@ -71,6 +86,7 @@ class ServiceTelemetry:
         self._registry = CollectorRegistry()
         for collector in (GCCollector, PlatformCollector, ProcessCollector):
             collector(registry=self._registry)
+        self._registry.register(EngineMetrics())
         self._metrics: dict[str, Any] = {name: self._made(metric) for name, metric in CATALOGUE.items()}
         self._labels = Labels()
         self._children: dict[tuple[object, ...], Any] = {}

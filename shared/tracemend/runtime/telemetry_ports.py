@@ -18,6 +18,7 @@ from tracemend.kit.ports import Capabilities, Completion, Ledger, ModelRequest, 
 from tracemend.kit.prices import Price
 from tracemend.kit.telemetry import (
     ENGINE_SECONDS,
+    ENGINE_STARTS,
     ENGINE_WAITING,
     LEDGER_SECONDS,
     TOKENS,
@@ -38,6 +39,7 @@ def measured_ledger(ledger: Ledger, telemetry: Telemetry) -> Ledger:
 def measured_model(model: TextModel, telemetry: Telemetry, *, name: str, price: Price | None = None) -> TextModel:
     """`model`, known as `name` in run files, with its tokens and seconds counted. Where it has a `price` and asks for
     no money itself, completions carry what they took by that price, and so does the ledger."""
+    telemetry.count(ENGINE_STARTS, model=name)
     return _MeasuredModel(model, telemetry, name=name, price=price)
 
 

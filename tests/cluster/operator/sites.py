@@ -1,6 +1,6 @@
 """A namespace on a real API server with a pod template and a desk: what the operator's tests stand on.
 
-No kubelet is needed: pods stay pending until a test writes what one would report.
+No kubelet is needed, and none interferes: pods stay pending until a test writes what one would report.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from tracemend.trainer.operator.desk import Desk, RunKey
 from tracemend.trainer.operator.manifests import GROUP, VERSION
 
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+NOBODY = "nobody"
+"""The scheduler of pods that tests play: no kubelet of the cluster gets to see them."""
 _WAIT_S = 20.0
 _START = "import sys; from tracemend.cli.serve import serve; serve('operator', config=None, check=False)"
 SPEC = {"run": "run_1", "job": "job_1"}
@@ -124,7 +126,7 @@ class Site:
         """Look again and again, as events would make the desk do, until the run is in `phase`; its status."""
         desk = desk or self.desk()
         for _ in range(150):
-            with contextlib.suppress(Conflict):
+            with contextlib.suppress(Conflict, Retry):
                 await desk.look(key)
             status = await self.status(key)
             if status.get("phase") == phase:
@@ -146,19 +148,29 @@ async def open_site() -> AsyncIterator[Site]:
         elif known["spec"]["versions"] != definition["spec"]["versions"]:
             await api.call("PATCH", path, body={"spec": definition["spec"]})
     await api.call("POST", "/api/v1/namespaces", body={"metadata": {"name": name}})
-    pods = {"containers": [{"name": "job", "image": "x", "env": [{"name": "KEPT", "value": "1"}]}]}
+    job = {"name": "job", "image": "x", "env": [{"name": "KEPT", "value": "1"}]}
+    pods = {"schedulerName": NOBODY, "containers": [job]}
     template = {"metadata": {"name": "job"}, "template": {"metadata": {"labels": {"own": "label"}}, "spec": pods}}
     for plural in PLURALS.values():
-        await _served(api, f"/apis/{GROUP}/{VERSION}/namespaces/{name}/{plural}")
+        await served(api, f"/apis/{GROUP}/{VERSION}/namespaces/{name}/{plural}")
     await api.call("POST", f"/api/v1/namespaces/{name}/podtemplates", body=template)
     try:
         yield Site(api=api, namespace=name)
     finally:
+        await _release_runs(api, name)
         await api.call("DELETE", f"/api/v1/namespaces/{name}")
         await api.aclose()
 
 
-async def _served(api: Kubernetes, path: str) -> None:
+async def _release_runs(api: Kubernetes, namespace: str) -> None:
+    """No operator is left to take its finaliser away, and the namespace would stay for ever."""
+    for plural in PLURALS.values():
+        path = f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{plural}"
+        for run in (await api.call("GET", path) or {"items": []})["items"]:
+            await api.call("PATCH", f"{path}/{run['metadata']['name']}", body={"metadata": {"finalizers": None}})
+
+
+async def served(api: Kubernetes, path: str) -> None:
     """Wait until the API server knows a new kind of resource."""
     async with asyncio.timeout(_WAIT_S):
         while True:
@@ -169,8 +181,8 @@ async def _served(api: Kubernetes, path: str) -> None:
 
 
 @contextlib.contextmanager
-def operator(site: Site, folder: Path, *, ledger: str = "") -> Iterator[subprocess.Popen[bytes]]:
-    """`tracemend serve operator` for a namespace, killed at the end."""
+def operator(site: Site, folder: Path, *, ledger: str = "", **settings: str) -> Iterator[subprocess.Popen[bytes]]:
+    """`tracemend serve operator` for a namespace, killed at the end; `settings` are environment variables."""
     log = (folder / "operator.log").open("ab")
     process = subprocess.Popen(
         [sys.executable, "-c", _START],
@@ -181,6 +193,7 @@ def operator(site: Site, folder: Path, *, ledger: str = "") -> Iterator[subproce
             "TRACEMEND_TEMPLATE": "job",
             "TRACEMEND_HTTP_PORT": "0",
             "TRACEMEND_HTTP_HOST": "127.0.0.1",
+            **settings,
         },
         stdout=log,
         stderr=log,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.cluster.operator.kubelet import Kubelet
-from tests.cluster.operator.sites import Site, open_site, operator
+from tests.cluster.operator.sites import NOBODY, Site, open_site, operator
 from tests.cluster.runs_compared import embedded, facts_of_run, null_run
 from tests.cluster.spine import Spine
 
@@ -33,7 +33,8 @@ def pod_template(spine: Spine) -> dict[str, object]:
     }
     env = [{"name": name, "value": value} for name, value in told.items()]
     container = {"name": "job", "image": "x", "command": ["python", "-m", "tracemend.programs.job_pod"], "env": env}
-    return {"metadata": {"name": "job"}, "template": {"spec": {"containers": [container]}}}
+    inside = {"schedulerName": NOBODY, "containers": [container]}
+    return {"metadata": {"name": "job"}, "template": {"spec": inside}}
 
 
 async def test_a_run_ends_by_a_pod_that_is_killed_once_and_as_in_one_process(site: Site, tmp_path: Path) -> None:

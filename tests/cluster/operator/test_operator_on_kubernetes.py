@@ -123,6 +123,8 @@ async def test_several_nodes_are_one_indexed_job_behind_a_headless_service(site:
     assert {pod["spec"]["subdomain"] for pod in pods} == {"trainingrun-a"}
     environment = {each["name"]: each.get("value") for each in pods[0]["spec"]["containers"][0]["env"]}
     assert environment["TRACEMEND_JOB_RENDEZVOUS"] == "trainingrun-a-1-0.trainingrun-a:29400"
+    assert environment.keys() >= {"JOB_COMPLETION_INDEX", "TRACEMEND_JOB_ATTEMPT"}, "Kubernetes adds the first"
+    assert {pod["spec"]["hostname"] for pod in pods} >= {"trainingrun-a-1-0"}
     for pod in pods:
         assert all(pod["metadata"]["labels"][key] == value for key, value in service["spec"]["selector"].items())
 
@@ -195,6 +197,11 @@ async def test_a_deleted_run_cancels_its_job_and_takes_its_children_along(site: 
     await site.desk().look(key)
     assert await site.read(key) is None
     assert site.table.cancelled == ["job_1"]
+    for _ in range(100):
+        if await site.jobs() == []:
+            return
+        await asyncio.sleep(0.1)
+    raise AssertionError("its job stays")
 
 
 async def test_a_deleted_run_goes_even_where_nothing_outside_answers(site: Site) -> None:

@@ -74,6 +74,12 @@ def test_the_template_is_left_as_it_is() -> None:
     assert made["metadata"]["name"] == "trainingrun-a-3"
 
 
+def test_gpus_are_asked_for_by_the_name_that_the_cluster_has_for_them() -> None:
+    made = job_of(resource(gpusPerNode=2), TEMPLATE, 1, gpu="nvidia.com/mig-3g.40gb")
+    job = made["spec"]["template"]["spec"]["containers"][1]
+    assert job["resources"]["limits"] == {"nvidia.com/mig-3g.40gb": "2"}
+
+
 def test_an_attempt_never_restarts_pods_by_itself() -> None:
     spec = job_of(resource(nodes=4), TEMPLATE, 1)["spec"]
     assert (spec["backoffLimit"], spec["template"]["spec"]["restartPolicy"]) == (0, "Never")

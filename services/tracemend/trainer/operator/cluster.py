@@ -13,8 +13,13 @@ from tracemend.kit.server_ports import Conflict
 from tracemend.runtime.kubernetes import Kubernetes
 from tracemend.trainer.operator.desk import RunKey
 from tracemend.trainer.operator.manifests import GROUP, RUN_LABEL, VERSION, Json, child_name
+from tracemend.trainer.operator.pool import POOL_LABEL
 
 PLURALS: Mapping[str, str] = {"TrainingRun": "trainingruns", "EvaluationRun": "evaluationruns"}
+_MEMBERS: Mapping[str, str] = {
+    "ScaledObject": "/apis/keda.sh/v1alpha1/namespaces/{}/scaledobjects",
+    "Deployment": "/apis/apps/v1/namespaces/{}/deployments",
+}
 _PATHS: Mapping[str, str] = {"Job": "/apis/batch/v1/namespaces/{}/jobs", "Service": "/api/v1/namespaces/{}/services"}
 
 
@@ -28,13 +33,33 @@ class KubernetesCluster:
     """Name of the PodTemplate that jobs are made from."""
 
     async def keys(self) -> Sequence[RunKey]:
-        found = []
+        return [_key(run) for run in await self.runs()]
+
+    async def runs(self) -> Sequence[Json]:
+        """Every run, as it is now."""
+        found: list[Json] = []
         for kind, plural in PLURALS.items():
             runs = await self.api.call("GET", f"/apis/{GROUP}/{VERSION}/namespaces/{self.namespace}/{plural}")
             if runs is None:
                 raise SetupError(f"the cluster knows no {plural}.{GROUP}: install the chart's custom resources first")
-            found += [RunKey(kind, self.namespace, run["metadata"]["name"]) for run in runs["items"]]
+            found += [{**run, "kind": kind} for run in runs["items"]]
         return found
+
+    async def members(self) -> Sequence[Json]:
+        """What carries the pool's label; a cluster without KEDA has no ScaledObjects."""
+        found: list[Json] = []
+        for kind, path in _MEMBERS.items():
+            listed = await self.api.call(
+                "GET", path.format(self.namespace), query={"labelSelector": f"{POOL_LABEL}=shared"}
+            )
+            found += [{**member, "kind": kind} for member in (listed or {}).get("items", [])]
+        return found
+
+    async def change(self, member: Mapping[str, Any], patch: Mapping[str, Any]) -> None:
+        about = member["metadata"]
+        path = f"{_MEMBERS[member['kind']].format(self.namespace)}/{about['name']}"
+        as_read = {**patch.get("metadata", {}), "resourceVersion": about["resourceVersion"]}
+        await self.api.call("PATCH", path, body={**patch, "metadata": as_read})
 
     async def run(self, key: RunKey) -> Json | None:
         return await self.api.call("GET", _path(key))

@@ -17,7 +17,7 @@ import structlog
 
 from tracemend.kit.errors import Retry
 from tracemend.kit.server_ports import Conflict
-from tracemend.trainer.operator import manifests
+from tracemend.trainer.operator import manifests, pool
 from tracemend.trainer.operator.reconcile import reconcile
 from tracemend.trainer.operator.standing import (
     Action,
@@ -104,6 +104,12 @@ class Desk:
 
     cluster: Cluster
     outside: Outside
+    members: pool.Members | None = None
+    """Where generation shares its GPUs with runs."""
+    say_held: Callable[[bool], None] = lambda is_held: None
+    """Told after every look whether the pool is kept for runs."""
+    gpu: str = manifests.GPU
+    """The resource that jobs ask for GPUs as."""
     resync_s: float = 30.0
     clock: Callable[[], float] = time.time
     _due: dict[RunKey, float] = field(default_factory=dict)
@@ -126,6 +132,7 @@ class Desk:
                 await self._find()
             for key in sorted(key for key, due in self._due.items() if due <= now_s):
                 await self._turn(key)
+            await self._share()
             next_s = min([resync_at, *self._due.values()]) - self.clock()
             try:
                 async with asyncio.timeout(max(0.01, next_s)):
@@ -155,6 +162,15 @@ class Desk:
         if look_again_s is not None:
             due = self.clock() + look_again_s
             self._due[key] = min(due, self._due.get(key, due))
+
+    async def _share(self) -> None:
+        """After decisions on runs, and with every look at everything: an error is made good by the next one."""
+        if self.members is None:
+            return
+        try:
+            self.say_held(await pool.share(self.members))
+        except (Retry, Conflict) as error:
+            log.warning("the pool's GPUs stay where they are", why=str(error) or "written by somebody else")
 
     async def look(self, key: RunKey) -> float | None:
         """Decide for one run and do it; seconds until time alone changes the decision."""
@@ -214,7 +230,7 @@ class Desk:
         template = await self.cluster.pod_template(run["metadata"]["namespace"])
         if run["spec"].get("nodes", 1) > 1:
             await self.cluster.create(manifests.service_of(run))
-        await self.cluster.create(manifests.job_of(run, template, number))
+        await self.cluster.create(manifests.job_of(run, template, number, gpu=self.gpu))
 
     async def _clean_up(self, run: manifests.Json) -> manifests.Json:
         """Release once what lies outside is undone; a failure is counted, so that it cannot hold the run for ever."""

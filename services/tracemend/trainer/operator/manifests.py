@@ -32,6 +32,7 @@ FINALIZER = f"{GROUP}/clean-up"
 CONTAINER = "job"
 """Of the pod template: the container that does the work."""
 RENDEZVOUS_PORT = 29400
+GPU = "nvidia.com/gpu"
 _ORDER_FIELDS = ("run", "job", "arm", "dataset")
 _DISRUPTED = "DisruptionTarget"
 
@@ -52,8 +53,9 @@ def wanted_of(resource: Mapping[str, Any]) -> Wanted:
 # ---------------------------------------------------------------------------------------------- making
 
 
-def job_of(resource: Mapping[str, Any], template: Mapping[str, Any], attempt: int) -> Json:
-    """The Job of an attempt at `resource`, its pods made from `template` (a PodTemplate's `template`)."""
+def job_of(resource: Mapping[str, Any], template: Mapping[str, Any], attempt: int, *, gpu: str = GPU) -> Json:
+    """The Job of an attempt at `resource`, its pods made from `template` (a PodTemplate's `template`). `gpu` is the
+    resource that GPUs are asked for as."""
     spec, name = resource["spec"], child_name(resource)
     nodes = spec.get("nodes", 1)
     labels = {RUN_LABEL: name, ATTEMPT_LABEL: str(attempt)}
@@ -70,7 +72,7 @@ def job_of(resource: Mapping[str, Any], template: Mapping[str, Any], attempt: in
             "podReplacementPolicy": "Failed",
             "podFailurePolicy": {"rules": _failure_rules()},
             **several,
-            "template": _pods(resource, template, labels, attempt),
+            "template": _pods(resource, template, labels, attempt, gpu=gpu),
         },
     }
 
@@ -133,7 +135,9 @@ def _failure_rules() -> list[Json]:
     return [{"action": "FailJob", "onExitCodes": codes}, disrupted]
 
 
-def _pods(resource: Mapping[str, Any], template: Mapping[str, Any], labels: Mapping[str, str], attempt: int) -> Json:
+def _pods(
+    resource: Mapping[str, Any], template: Mapping[str, Any], labels: Mapping[str, str], attempt: int, *, gpu: str
+) -> Json:
     spec, name, nodes = resource["spec"], child_name(resource), resource["spec"].get("nodes", 1)
     pods: Json = deepcopy(dict(template))
     about = pods.setdefault("metadata", {})
@@ -145,21 +149,23 @@ def _pods(resource: Mapping[str, Any], template: Mapping[str, Any], labels: Mapp
     container = next(each for each in inside["containers"] if each["name"] == CONTAINER)
     if spec.get("image"):
         container["image"] = spec["image"]
-    container["resources"] = _resources(container.get("resources", {}), spec)
+    container["resources"] = _resources(container.get("resources", {}), spec, gpu=gpu)
     environment = {"TRACEMEND_JOB_ORDER": order_of(resource), "TRACEMEND_JOB_NODES": str(nodes)}
     if nodes > 1:
         inside["subdomain"] = name
         first = f"{job_name(name, attempt)}-0.{name}"
         environment["TRACEMEND_JOB_RENDEZVOUS"] = f"{first}:{RENDEZVOUS_PORT}"
+        # A run of the same name later has attempts of the same numbers, and may use the same folder.
+        environment["TRACEMEND_JOB_ATTEMPT"] = f"{resource['metadata']['uid']}-{attempt}"
     own = [{"name": key, "value": value} for key, value in environment.items()]
     container["env"] = [*(each for each in container.get("env", []) if each["name"] not in environment), *own]
     return pods
 
 
-def _resources(usual: Mapping[str, Any], spec: Mapping[str, Any]) -> Json:
+def _resources(usual: Mapping[str, Any], spec: Mapping[str, Any], *, gpu: str) -> Json:
     """The template's, with the resource's own on top; GPUs are requested as they are limited."""
     asked = spec.get("resources", {})
-    gpus = {"nvidia.com/gpu": str(spec["gpusPerNode"])} if spec.get("gpusPerNode") else {}
+    gpus = {gpu: str(spec["gpusPerNode"])} if spec.get("gpusPerNode") else {}
     return {
         "requests": {**usual.get("requests", {}), **asked.get("requests", {}), **gpus},
         "limits": {**usual.get("limits", {}), **asked.get("limits", {}), **gpus},

@@ -22,6 +22,7 @@ _SERVER_ENDS_S = 300
 async def watch(namespace: str, *, tell: Callable[[RunKey], None]) -> None:
     """Call `tell` for every event about a run of `namespace`, or about a Job of one, for ever."""
     import kopf
+    from kopf._core.engines.peering import Identity
 
     registry = kopf.OperatorRegistry()
 
@@ -51,7 +52,12 @@ async def watch(namespace: str, *, tell: Callable[[RunKey], None]) -> None:
     stop = asyncio.Event()
     try:
         await kopf.operator(
-            registry=registry, settings=settings, namespaces=[namespace], standalone=True, stop_flag=stop
+            registry=registry,
+            settings=settings,
+            identity=Identity("operator"),  # without peers it is never told; kopf's own guess needs a user with a name
+            namespaces=[namespace],
+            standalone=True,
+            stop_flag=stop,
         )
     finally:
         stop.set()
