@@ -66,11 +66,15 @@ make_token() { # once: who has the file may do everything but read as a service
 	PYTHON
 }
 
+metrics() { # the services' own, for `tracemend top`
+	for index in "${!SERVICES[@]}"; do printf 'http://127.0.0.1:%d/metrics ' $((PORT + 10 + index)); done
+}
+
 write_client_env() { # what commands in another shell need; `costs` reads the ledger and the store itself
 	(umask 077 && for pair in TRACEMEND_TO="127.0.0.1:$PORT" TRACEMEND_TOKEN_FILE="$FOLDER/token" \
 		TRACEMEND_BUS="$TRACEMEND_BUS" TRACEMEND_STORE="$TRACEMEND_STORE" TRACEMEND_LEDGER="$TRACEMEND_LEDGER" \
 		S3_ENDPOINT="${S3_ENDPOINT:-}" S3_REGION="${S3_REGION:-}" S3_ACCESS_KEY="${S3_ACCESS_KEY:-}" \
-		S3_SECRET_KEY="${S3_SECRET_KEY:-}" PATH="$PATH"; do
+		S3_SECRET_KEY="${S3_SECRET_KEY:-}" PATH="$PATH" TRACEMEND_METRICS="$(metrics)"; do
 		printf '%s=%q\n' "${pair%%=*}" "${pair#*=}"
 	done >"$FOLDER/client.env")
 }

@@ -23,6 +23,7 @@ from tracemend.ingestion.uploaded import SCHEMA_VERSION, checked_rows
 from tracemend.kit.ports import Address, Store
 from tracemend.kit.server_ports import Conflict, Gap, Upload, Uploads
 from tracemend.kit.settings import Section
+from tracemend.kit.telemetry import NO_TELEMETRY, UPLOADED_ROWS, Telemetry
 from tracemend.runtime.rpc.faults import Code, Fault, exhausted, invalid, not_found, precondition
 from tracemend.runtime.rpc.names import format_name, parse_name
 
@@ -56,8 +57,11 @@ class _Chunk:
 class UploadDesk:
     """Takes streams of prompts. One per program."""
 
-    def __init__(self, *, uploads: Uploads, store: Store, settings: UploadSettings) -> None:
+    def __init__(
+        self, *, uploads: Uploads, store: Store, settings: UploadSettings, telemetry: Telemetry = NO_TELEMETRY
+    ) -> None:
         self._uploads = uploads
+        self._telemetry = telemetry
         self._store = store
         self._settings = settings
         self._num_streams = 0
@@ -171,6 +175,7 @@ class UploadDesk:
                 await self._uploads.append(
                     upload.upload, chunk.sequence, address=address, num_rows=chunk.num_rows, crc=chunk.crc
                 )
+                self._telemetry.count(UPLOADED_ROWS, chunk.num_rows)
         except Gap as error:
             raise _gap(chunk.sequence, expected=error.expected) from None
         except Conflict as error:

@@ -12,11 +12,12 @@ from tracemend.ingestion.uploads import UploadSettings
 from tracemend.kit.run_states import RunState
 from tracemend.programs.feeding import Feeder
 from tracemend.programs.front_door import Buried, Redriver, ServedPlans, ToldStories
+from tracemend.programs.measuring import measure_backlogs
 from tracemend.programs.parts import Parts, open_parts
 from tracemend.programs.sealing import Sealer
 from tracemend.programs.serving import open_face
 from tracemend.programs.tending import Tender, Work
-from tracemend.runtime.opening import open_dead_letters, open_topic_keeper
+from tracemend.runtime.opening import open_backlogs, open_dead_letters, open_topic_keeper
 from tracemend.runtime.program import Program
 from tracemend.runtime.program_settings import IngestionSettings
 from tracemend.runtime.rpc.pages import open_pages
@@ -28,6 +29,7 @@ async def main(settings: IngestionSettings, program: Program[IngestionSettings])
         await open_face(settings, program, parts, [registration(servicer)])
         if settings.coordinates:
             program.runs("sealing", _tender(parts, "seal", Sealer(parts=parts).seal, RunState.SEALED).run())
+            program.runs("measuring", measure_backlogs(open_backlogs(settings.bus), parts.telemetry))
             program.runs("feeding", _tender(parts, "feed", Feeder(parts=parts).feed, RunState.RUNNING).run())
         await program.serve()
 
@@ -50,6 +52,7 @@ async def _servicer(settings: IngestionSettings, parts: Parts) -> AsyncIterator[
             redriving=Redriver(parts=parts),
             stories=ToldStories(parts=parts),
             letters=Buried(letters_of=letters, parts=parts),
+            telemetry=parts.telemetry,
         )
         yield IngestionServicer(ingestion, pages=open_pages(settings.rpc.page_key_file), uploads=UploadSettings())
     finally:

@@ -32,6 +32,7 @@ from tracemend.runtime.program import Phase, Program
 from tracemend.runtime.program_settings import ProgramSettings
 from tracemend.runtime.stores import close, prove
 from tracemend.runtime.telemetry_ports import measured_ledger, traced_store
+from tracemend.runtime.telemetry_stage import measured_stage
 from tracemend.topics import ALL, Topic, of_targets
 from tracemend.wire import WireCodec
 
@@ -59,7 +60,7 @@ class Parts:
         """A pump over `stage`; it has subscribed when this returns."""
         its = self.workspace
         return Pump(
-            stage,
+            measured_stage(stage, self.telemetry),
             bus=self.bus,
             results=its.results,
             ledger=its.ledger,

@@ -117,6 +117,7 @@ class KafkaSubscription:
             await self._open(delivery)
         except Reject as hopeless:
             log.warning("message is unreadable", topic=entry.partition.name, reason=hopeless.reason)
+            self._telemetry.item(self.group, "dead", hopeless.reason)
             await delivery.bury(reason=hopeless.reason)
             return None
         except Retry as busy:

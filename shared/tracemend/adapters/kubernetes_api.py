@@ -42,26 +42,51 @@ class KubernetesApi:
             Retry: No answer, or one that says to come back.
             SetupError: The request is refused for what it says or for who says it.
         """
-        import aiohttp
-
         kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
         headers = {"Accept": "application/json", "Content-Type": kind}
+        status, content = await self._asked(method, path, headers=headers, body=body, query=query)
+        if status == 404:
+            return None
+        _raise_refusal(method, path, status, content)
+        answer: Json = json.loads(content)
+        return answer
+
+    async def page(self, path: str) -> str:
+        """What is no JSON: a page that a pod serves, by `…/pods/POD:PORT/proxy/…`. Raises as `call`, and `KeyError`
+        where there is no such thing."""
+        status, content = await self._asked("GET", path, headers={"Accept": "*/*"})
+        if status == 404:
+            raise KeyError(path)
+        _raise_refusal("GET", path, status, content)
+        return content.decode(errors="replace")
+
+    async def _asked(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str],
+        body: Mapping[str, Any] | None = None,
+        query: Mapping[str, str] | None = None,
+    ) -> tuple[int, bytes]:
+        """The status and the content of an answer; `Retry` where there is none."""
+        import aiohttp
+
         client = await self._open()
         request = await client.param_serialize(
             method,
             path,
             path_params={},
             query_params=list((query or {}).items()),
-            header_params=headers,
+            header_params=dict(headers),
             body=body,
             auth_settings=["BearerToken"],
         )
         try:
             answer = await client.call_api(*request, _request_timeout=_TIMEOUT_S)
-            content = await answer.read()
+            return int(answer.status), await answer.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Retry("kubernetes_away") from error
-        return _read(method, path, answer.status, content)
 
     async def _open(self) -> Any:
         if self._client is None:
@@ -82,12 +107,9 @@ class KubernetesApi:
             self._client = None
 
 
-def _read(method: str, path: str, status: int, content: bytes) -> Json | None:
-    if status == 404:
-        return None
+def _raise_refusal(method: str, path: str, status: int, content: bytes) -> None:
     if 200 <= status < 300:
-        answer: Json = json.loads(content)
-        return answer
+        return
     said = _message(content)
     if status == 409:
         raise Conflict(said)

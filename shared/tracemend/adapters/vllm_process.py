@@ -25,7 +25,7 @@ class ProcessDriver:
         from vllm import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        self._engine: Any = build(AsyncLLM, AsyncEngineArgs, folder, on_cpu=on_cpu, options=options)
+        self._engine: Any = build(AsyncLLM, AsyncEngineArgs, folder, on_cpu=on_cpu, options=options, measures=True)
         self._tokens = Tokens(folder)
         self._time = SharedTime()
         self._names = itertools.count()

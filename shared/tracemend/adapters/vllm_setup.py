@@ -48,10 +48,14 @@ def prepare_environment(*, inline: bool, on_cpu: bool, options: VllmOptions) -> 
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0" if inline else "1"
 
 
-def build(engine: Any, arguments: Any, folder: Path, *, on_cpu: bool, options: VllmOptions) -> Any:
-    """vLLM's `engine` class for the model in `folder`; `SetupError` with its own words where it refuses."""
+def build(
+    engine: Any, arguments: Any, folder: Path, *, on_cpu: bool, options: VllmOptions, measures: bool = False
+) -> Any:
+    """vLLM's `engine` class for the model in `folder`; `SetupError` with its own words where it refuses. One that
+    `measures` counts in Prometheus' default registry."""
+    given = _arguments(folder, on_cpu=on_cpu, options=options) | {"disable_log_stats": not measures}
     try:
-        return engine.from_engine_args(arguments(**_arguments(folder, on_cpu=on_cpu, options=options)))
+        return engine.from_engine_args(arguments(**given))
     except (ValueError, RuntimeError, AssertionError, OSError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise SetupError(f"vLLM cannot serve {folder}: {lines[0]}") from error
@@ -61,12 +65,12 @@ def _arguments(folder: Path, *, on_cpu: bool, options: VllmOptions) -> dict[str,
     """Keyword arguments of vLLM's (Async)EngineArgs: prefix cache on, so that forks of one trace share its work."""
     arguments: dict[str, Any] = {
         "model": str(folder),
+        "served_model_name": folder.name,
         "dtype": ("float32" if on_cpu else "auto") if options.dtype == "auto" else options.dtype,
         "max_num_seqs": options.max_batch,
         "tensor_parallel_size": options.tensor_parallel,
         "enable_prefix_caching": True,
         "trust_remote_code": False,
-        "disable_log_stats": True,
         "generation_config": "auto",
     }
     if options.max_model_len is not None:

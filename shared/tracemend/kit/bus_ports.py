@@ -1,4 +1,4 @@
-"""The ports beside the bus: its dead letters and its topics, for whoever operates it.
+"""The ports beside the bus: its dead letters, its topics and what waits in it, for whoever operates it.
 
 Commands and servicers know these; stages know `kit.ports.Bus` alone.
 """
@@ -72,6 +72,31 @@ class TopicKeeper(Protocol):
 
     async def check(self, topics: Sequence[Topic]) -> None:
         """`SetupError` that names the topics a service needs and the bus lacks, or says why the bus cannot be asked."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """What one group has not done of one topic."""
+
+    group: str
+    topic: str
+    """Of the catalogue; with `.retry` for all that was put back from it."""
+    num_items: int
+    """From the first that is not done to the end."""
+    oldest_s: float
+    """Seconds since that one was written; 0 where nothing waits."""
+    num_members: int
+    """Processes that are members of the group for this topic."""
+
+
+class Backlogs(Protocol):
+    """What waits, seen from outside: also for groups without a member."""
+
+    async def read(self) -> Sequence[Backlog]:
+        """One for each group and topic, in the order of their names. `Retry` while the bus does not answer."""
         ...
 
     async def aclose(self) -> None: ...

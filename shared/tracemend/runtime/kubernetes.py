@@ -21,7 +21,13 @@ class Kubernetes(Protocol):
     async def aclose(self) -> None: ...
 
 
-def open_kubernetes() -> Kubernetes:
+class KubernetesPages(Kubernetes, Protocol):
+    """With what pods serve beside that."""
+
+    async def page(self, path: str) -> str: ...
+
+
+def open_kubernetes() -> KubernetesPages:
     """The API that this pod, or KUBECONFIG, has access to. Nothing is asked of it yet."""
     from tracemend.adapters.kubernetes_api import KubernetesApi
 

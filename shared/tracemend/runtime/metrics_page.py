@@ -12,8 +12,9 @@ from tracemend.runtime.telemetry import MAX_VALUES, OTHER
 
 _HEAD = f"""# Metrics of the services
 
-Every service answers `/metrics` on `http.port` with these, and with Prometheus' own of the process. Labels are codes:
-never text, never ids. A label that has more than {MAX_VALUES} values, or one that is no code, is counted as `{OTHER}`.
+Every service answers `/metrics` on `http.port` with these, with Prometheus' own of the process, and where a vLLM engine
+runs in it with vLLM's (`vllm:…`). Labels are codes: never text, never ids. A label that has more than {MAX_VALUES}
+values, or one that is no code, is counted as `{OTHER}`.
 This page is made from the code: `python -m tracemend.runtime.metrics_page > docs/metrics.md`.
 
 | metric | kind | labels | meaning |

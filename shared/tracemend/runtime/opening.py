@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from tracemend.kit.bus_ports import DeadLetters, TopicKeeper
+from tracemend.kit.bus_ports import Backlogs, DeadLetters, TopicKeeper
 from tracemend.kit.errors import SetupError
 from tracemend.kit.ports import Bus, Ledger, Store
 from tracemend.kit.registry import did_you_mean
@@ -32,6 +32,11 @@ def open_topic_keeper(url: str, *, replication: int = 3, min_isr: int = 2) -> To
 def open_dead_letters(url: str) -> DeadLetters:
     """Of the bus at the same URL."""
     return _open("bus", url, {"kafka": _kafka_dead_letters})
+
+
+def open_backlogs(url: str) -> Backlogs:
+    """Of the bus at the same URL."""
+    return _open("bus", url, {"kafka": _kafka_backlogs})
 
 
 def open_store(url: str, *, telemetry: Telemetry = NO_TELEMETRY) -> Store:
@@ -89,6 +94,13 @@ def _kafka_dead_letters(url: str) -> DeadLetters:
     from tracemend.adapters.kafka_dead_letters import KafkaDeadLetters
 
     return KafkaDeadLetters(settings_of(url))
+
+
+def _kafka_backlogs(url: str) -> Backlogs:
+    from tracemend.adapters.kafka_backlogs import KafkaBacklogs
+    from tracemend.adapters.kafka_clients import settings_of
+
+    return KafkaBacklogs(settings_of(url))
 
 
 def _folder_store(url: str) -> Store:
