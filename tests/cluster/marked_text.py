@@ -93,7 +93,8 @@ def _records(settings: KafkaSettings, names: list[str]) -> Iterator[Travelled]:
     ends, begins = consumer.end_offsets(partitions), consumer.beginning_offsets(partitions)
     left = {tp for tp in partitions if ends[tp] > begins[tp]}
     consumer.assign(sorted(left))
-    consumer.seek_to_beginning(*left)
+    for tp in left:
+        consumer.seek(tp, begins[tp])
     while left:
         for records in consumer.poll(timeout_ms=500).values():
             for record in records:

@@ -18,6 +18,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from tests.contract.ledgers import postgresql_url
 from tests.contract.s3_buckets import new_bucket
@@ -56,6 +57,10 @@ class Spine:
     """Of gRPC, by service."""
     settings: dict[str, str] = dataclasses.field(default_factory=dict)
     """More settings of every service, as environment variables."""
+    own_settings: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
+    """Of single services, which go before."""
+    credentials: dict[str, Any] = dataclasses.field(default_factory=lambda: {"plaintext": True})
+    """What `client` shows, and whom it trusts."""
 
     @classmethod
     @asynccontextmanager
@@ -110,7 +115,12 @@ class Spine:
         with (self.folder / f"{service}.log").open("ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-c", _START, service],
-                env={**os.environ, **self._environment(service, port), **self.settings},
+                env={
+                    **os.environ,
+                    **self._environment(service, port),
+                    **self.settings,
+                    **self.own_settings.get(service, {}),
+                },
                 stdout=log,
                 stderr=log,
             )
@@ -157,7 +167,7 @@ class Spine:
     def client(self) -> AsyncClient:
         """A client of the ingestion service, started or not."""
         port = self.ports.setdefault("ingestion", free_port())
-        return AsyncClient(f"127.0.0.1:{port}", plaintext=True)
+        return AsyncClient(f"127.0.0.1:{port}", **self.credentials)
 
     async def submit(self, settings: RunFile) -> str:
         """Submit a run file with its prompts, as `tracemend submit` does; the run's id."""

@@ -129,13 +129,21 @@ async def test_costs_count_for_won_keys_only_and_are_summed_by_stage(ledger: Led
     )  # fmt: skip
     await ledger.finish({"k": address("1"), "l": address("2")}, run="run", costs={"k": cost, "l": cost})
     await ledger.finish({"k": address("3"), "m": address("4")}, run="run", costs={"k": cost, "m": cost})
-    await ledger.add_cost("run", Cost(stage="evaluator", seconds=3.0))
-    await ledger.add_cost("other", cost)
+    await ledger.book_cost("run", Cost(stage="evaluator", seconds=3.0), by="a")
+    await ledger.book_cost("other", cost, by="a")
     judging = Cost(
         stage="judge", num_items=3, num_prompt_tokens=30, num_cached_tokens=12, num_new_tokens=15, seconds=1.5,
         money=0.75,
     )  # fmt: skip
     assert await ledger.costs("run") == [Cost(stage="evaluator", seconds=3.0), judging]
+
+
+async def test_what_somebody_books_counts_once_however_often_it_is_said(ledger: Ledger) -> None:
+    await ledger.finish({"k": address("1")}, run="run", costs={"k": Cost(stage="wall", seconds=0.5)})
+    for seconds in (1.0, 2.0, 2.0):
+        await ledger.book_cost("run", Cost(stage="wall", seconds=seconds), by="a")
+    await ledger.book_cost("run", Cost(stage="wall", seconds=4.0), by="b")
+    assert await ledger.costs("run") == [Cost(stage="wall", seconds=6.5)]
 
 
 async def test_unfinished_attempts_are_counted(ledger: Ledger) -> None:

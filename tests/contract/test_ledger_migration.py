@@ -68,7 +68,7 @@ async def test_a_migrated_ledger_keeps_every_row(old_url: str) -> None:
 async def test_a_migrated_ledger_goes_on_where_the_old_one_was(old_url: str) -> None:
     ledger = SqlLedger(old_url)
     await ledger.conclude("run", [outcome(OPEN)])
-    await ledger.add_cost("run", Cost(stage="judge", num_items=1, num_prompt_tokens=9, num_cached_tokens=8))
+    await ledger.book_cost("run", Cost(stage="judge", num_items=1, num_prompt_tokens=9, num_cached_tokens=8), by="a")
     assert await ledger.open_prompts("run") == set()
     (cost,) = await ledger.costs("run")
     assert (cost.num_items, cost.num_prompt_tokens, cost.num_cached_tokens) == (4, 39, 8)

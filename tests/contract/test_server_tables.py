@@ -69,6 +69,18 @@ async def test_another_run_of_the_same_id_is_refused(tables: ServerTables, field
     assert await tables.runs.get("r1") == created
 
 
+async def test_a_paused_run_takes_another_plan_from_its_submitter(tables: ServerTables, ledger: SqlLedger) -> None:
+    created = await tables.runs.create(RECORD)
+    await ledger.set_state("r1", "paused")
+    with pytest.raises(Conflict, match="plan and submitted_by"):
+        await tables.runs.create(replace(RECORD, plan="p2", submitted_by="other"))
+    changed = await tables.runs.create(replace(RECORD, plan="p2"))
+    assert (changed.plan, changed.state) == ("p2", RunState.PAUSED)
+    assert changed.etag != created.etag
+    assert changed == await tables.runs.get("r1") == await tables.runs.create(replace(RECORD, plan="p2"))
+    assert await ledger.run_plan("r1") == "p2"
+
+
 async def test_a_run_and_the_ledgers_run_are_one(tables: ServerTables, ledger: SqlLedger) -> None:
     created = await tables.runs.create(RECORD)
     assert await ledger.open_run("r1", plan="p1") == "receiving"

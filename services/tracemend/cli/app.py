@@ -207,6 +207,7 @@ def redrive(
     reason: Annotated[
         str | None, typer.Option(metavar="REASON", help="Only units that ended for it; `failures` lists reasons.")
     ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count them and open none.")] = False,
     to: MaybeToOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -217,11 +218,11 @@ def redrive(
     if (address := cluster_of(folder, to)) is not None:
         from tracemend.cli.submitting import redrive as on_cluster
 
-        on_cluster(str(folder), to=address, arm=arm, reason=reason, as_json=as_json)
+        on_cluster(str(folder), to=address, arm=arm, reason=reason, dry_run=dry_run, as_json=as_json)
         return
     from tracemend.cli.keeping import redrive as body
 
-    body(folder, arm=arm, reason=reason, as_json=as_json)
+    body(folder, arm=arm, reason=reason, dry_run=dry_run, as_json=as_json)
 
 
 @app.command(short_help="Write the report again from what is stored.")

@@ -1,6 +1,6 @@
 """The commands that need a cluster, and their arguments; `app` adds them to its own.
 
-Bodies live in `submitting` and `ended`.
+Bodies live in `submitting`, `ended` and `top`.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command(short_help="Run a run file on a cluster.")(submit)
     app.command(short_help="The runs on a cluster.")(runs)
     app.command(short_help="How a run on a cluster moves.")(watch)
+    app.command(short_help="Queues, replicas, rates, GPUs and runs of a cluster, live.")(top)
     app.command(short_help="How units of a run on a cluster ended.")(outcomes)
     app.command(short_help="Messages that a cluster gave up, and sending them again.")(letters)
     app.command(short_help="End a run on a cluster for good.")(cancel)
@@ -78,6 +79,39 @@ def watch(run: RunArgument, to: ToOption, as_json: JsonOption = False) -> None:
     body(run, to=to, as_json=as_json)
 
 
+def top(
+    to: Annotated[
+        str, typer.Option("--to", metavar="HOST:PORT", envvar="TRACEMEND_TO", help="Its ingestion service: runs.")
+    ] = "",
+    bus: Annotated[
+        str, typer.Option(metavar="URL", envvar="TRACEMEND_BUS", help="Its bus: what waits. Else services tell it.")
+    ] = "",
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option(metavar="URL", envvar="TRACEMEND_METRICS", help="/metrics of a process; once for each."),
+    ] = None,
+    namespace: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", envvar="TRACEMEND_NAMESPACE", help="Its Kubernetes namespace: all processes there."
+        ),
+    ] = "",
+    every: Annotated[float, typer.Option(min=0.2, metavar="SECONDS", help="Between two looks.")] = 2.0,
+    once: Annotated[bool, typer.Option("--once", help="Show it once, and exit.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per look.")] = False,
+) -> None:
+    """Queues with their lag in seconds, replicas, rates, engines, GPUs and runs of a cluster, until Ctrl-C.
+
+    It shows what it is given access to; what does not answer is named and does not end it. GPUs are those of the
+    DCGM exporters among the metrics.
+    """
+    from tracemend.cli.top import Access
+    from tracemend.cli.top import top as body
+
+    access = Access(to=to, bus=bus, metrics=tuple(metrics or ()), namespace=namespace)
+    body(access, every_s=every, once=once, as_json=as_json)
+
+
 def outcomes(
     run: RunArgument,
     to: ToOption,
@@ -101,13 +135,19 @@ def letters(
     stage: Annotated[str, typer.Option(metavar="STAGE", help="Only those that this stage gave up.")] = "",
     reason: Annotated[str, typer.Option(metavar="REASON", help="Only those given up for it.")] = "",
     redrive: Annotated[bool, typer.Option("--redrive", help="Have them delivered again.")] = False,
+    most: Annotated[int, typer.Option(metavar="N", min=0, help="Deliver at most so many; 0 for all.")] = 0,
+    rate: Annotated[float, typer.Option(metavar="N", min=0, help="Deliver so many a second; 0 for no limit.")] = 0.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what --redrive would deliver.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """The messages of a run that were given up, the oldest first."""
-    from tracemend.cli.ended import letters as body
+    from tracemend.cli.ended import deliver_again, list_letters
 
-    body(run, to=to, topic=topic, stage=stage, reason=reason, redrives=redrive, dry_run=dry_run, as_json=as_json)
+    which = {"topic": topic, "stage": stage, "reason": reason}
+    if redrive or dry_run:
+        deliver_again(run, which, to=to, most=most, per_s=rate, dry_run=dry_run, as_json=as_json)
+    else:
+        list_letters(run, which, to=to, as_json=as_json)
 
 
 def cancel(run: RunArgument, to: ToOption, as_json: JsonOption = False) -> None:

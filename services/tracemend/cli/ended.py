@@ -6,7 +6,7 @@ Both name records, never text: `tracemend trace` takes the ids that they print.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import islice
 
 from tracemend.cli.showing import inert, print_json, table, wide_console
@@ -33,20 +33,24 @@ def outcomes(
         print(f"There are more: --limit N shows more than {limit:,}.")
 
 
-def letters(
-    run: str, *, to: str, topic: str, stage: str, reason: str, redrives: bool, dry_run: bool, as_json: bool
+def deliver_again(
+    run: str, which: Mapping[str, str], *, to: str, most: int, per_s: float, dry_run: bool, as_json: bool
 ) -> None:
-    """Print the dead letters that fit, or have them delivered again."""
+    """Have the dead letters delivered again that fit `which` (topic, stage and reason)."""
     with cluster(to) as client:
-        its = client.run(run)
-        if redrives or dry_run:
-            matched, published = its.redrive_dead_letters(topic=topic, stage=stage, reason=reason, dry_run=dry_run)
-            if as_json:
-                print_json({"num_matched": matched, "num_published": published})
-            else:
-                print(f"{matched:,} dead letters fit; {published:,} are published again")
-            return
-        found = list(its.dead_letters(topic=topic, stage=stage, reason=reason))
+        matched, published = client.run(run).redrive_dead_letters(
+            **which, max_messages=most, rate_per_s=per_s, dry_run=dry_run
+        )
+    if as_json:
+        print_json({"num_matched": matched, "num_published": published})
+    else:
+        print(f"{matched:,} dead letters fit; {published:,} are published again")
+
+
+def list_letters(run: str, which: Mapping[str, str], *, to: str, as_json: bool) -> None:
+    """Print the dead letters that fit."""
+    with cluster(to) as client:
+        found = list(client.run(run).dead_letters(**which))
     if as_json:
         print_json(found)
         return

@@ -11,10 +11,12 @@ from tracemend.cli.showing import print_json
 from tracemend.embedded.looking import plan_of
 from tracemend.embedded.purging import Purged
 from tracemend.embedded.purging import purge as purged
-from tracemend.embedded.redriving import Redriven
+from tracemend.embedded.redriving import Redriven, find_units
 from tracemend.embedded.redriving import redrive as redriven
 from tracemend.embedded.upkeep import Collected, collect
 from tracemend.embedded.workspace import current_run, open_workspace
+
+_GO_ON = "the run's command ends them once more"
 
 
 def gc(folder: Path, *, grace_hours: float, as_json: bool) -> None:
@@ -54,14 +56,15 @@ def purge(folder: Path, prompt: str, *, as_json: bool) -> None:
     print("The report was deleted with it. Sources, exports and uploads of your own are not touched.")
 
 
-def redrive(folder: Path, *, arm: str | None, reason: str | None, as_json: bool) -> None:
-    """Open the units and print how many there are, by what they had ended in."""
+def redrive(folder: Path, *, arm: str | None, reason: str | None, dry_run: bool, as_json: bool) -> None:
+    """Open the units, or with `dry_run` none, and print how many there are, by what they had ended in."""
     run = current_run(folder)
 
     async def body() -> Redriven:
         async with open_workspace(folder) as workspace:
             plan = await plan_of(workspace, run)
-            return await redriven(workspace, run=run, plan=plan, arm=arm, reason=reason)
+            step = find_units if dry_run else redriven
+            return await step(workspace, run=run, plan=plan, arm=arm, reason=reason)
 
     found = asyncio.run(body())
     if as_json:
@@ -73,5 +76,5 @@ def redrive(folder: Path, *, arm: str | None, reason: str | None, as_json: bool)
     for cause, number in sorted(found.reasons.items(), key=lambda item: (-item[1], item[0])):
         print(f"{number:,} ended {cause}")
     for name, number in found.prompts.items():
-        print(f"{name}: {number:,} prompts are open again")
-    print(f"{found.num_units:,} units in all; the run's command ends them once more.")
+        print(f"{name}: {number:,} prompts {'would be' if dry_run else 'are'} open again")
+    print(f"{found.num_units:,} units in all; {'nothing was changed' if dry_run else _GO_ON}.")

@@ -59,8 +59,9 @@ class WaitTold:
 
 
 @contextmanager
-def cluster(address: str) -> Iterator[Client]:
-    """A client of the cluster at `address`; what it refuses for a reason of the user's is a `SetupError`."""
+def cluster(address: str, *, patience_s: float = _PATIENCE_S) -> Iterator[Client]:
+    """A client of the cluster at `address`; what it refuses for a reason of the user's is a `SetupError`. One that is
+    out of reach is waited for with `patience_s`, and the user is told."""
     try:
         with Client(
             address,
@@ -69,8 +70,8 @@ def cluster(address: str) -> Iterator[Client]:
             key_file=os.environ.get("TRACEMEND_KEY_FILE") or None,
             token_file=os.environ.get("TRACEMEND_TOKEN_FILE") or None,
             plaintext=os.environ.get("TRACEMEND_PLAINTEXT", "") in ("1", "true"),
-            patience_s=_PATIENCE_S,
-            on_wait=WaitTold(),
+            patience_s=patience_s,
+            on_wait=WaitTold() if patience_s else None,
         ) as client:
             yield client
     except CallError as error:
@@ -92,6 +93,11 @@ def submit(run_file: Path, *, to: str, limit: int | None, dry_run: bool, watches
             _tell({"run": checked.id, "target": checked.target}, f"{checked.id} can be submitted", as_json=as_json)
             return
         run = _uploaded(client, plan, as_json=as_json)
+        if run.status().state is RunState.PAUSED:
+            words = f"{run.id} is paused, and has the limits of {run_file} from now on"
+            words += f"\nGo on: tracemend resume {run.id} --to {to}"
+            _tell({"run": run.id, "state": RunState.PAUSED.value}, words, as_json=as_json)
+            return
         if not watches:
             _tell({"run": run.id}, f"{run.id}\nWatch it: tracemend watch {run.id} --to {to}", as_json=as_json)
             return
@@ -190,16 +196,16 @@ def trace(run: str, wanted: str, *, to: str, as_json: bool) -> None:
         console.print(Styled(f"  {story['num_open_units']} units are still open", style="yellow"))
 
 
-def redrive(run: str, *, to: str, arm: str | None, reason: str | None, as_json: bool) -> None:
-    """Open units that ended badly anew; the cluster ends them once more."""
+def redrive(run: str, *, to: str, arm: str | None, reason: str | None, dry_run: bool, as_json: bool) -> None:
+    """Open units that ended badly anew, and the cluster ends them once more; with `dry_run` only count them."""
     with cluster(to) as client:
-        redriven = client.run(run).redrive(arm=arm or "", reason=reason or "")
+        redriven = client.run(run).redrive(arm=arm or "", reason=reason or "", dry_run=dry_run)
     if as_json:
         print_json(redriven)
         return
     for cause, number in sorted(redriven.reasons.items(), key=lambda item: (-item[1], item[0])):
         print(f"{number:,} ended {cause}")
-    print(f"{redriven.num_units:,} units are open again")
+    print(f"{redriven.num_units:,} units {'would be' if dry_run else 'are'} open again")
 
 
 def plain(status: RunStatus) -> dict[str, Any]:

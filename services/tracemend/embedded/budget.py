@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -68,7 +69,8 @@ class Budget:
         self._ledger = ledger
         self._run = run
         self._clock = clock
-        self._last = clock() if since_s is None else since_s
+        self._began = self._last = clock() if since_s is None else since_s
+        self._name = uuid.uuid4().hex[:12]
 
     async def check(self) -> None:
         """Raise `BudgetSpent` once a limit is reached; cheap when called more than once a second."""
@@ -95,7 +97,7 @@ class Budget:
                 await asyncio.wait({task})
 
     async def book(self) -> None:
-        """Book the wall time since the last call."""
-        now = self._clock()
-        elapsed_s, self._last = now - self._last, now
-        await self._ledger.add_cost(self._run, Cost(stage=WALL, seconds=elapsed_s))
+        """Book the wall time until now."""
+        self._last = self._clock()
+        elapsed_s = self._last - self._began
+        await self._ledger.book_cost(self._run, Cost(stage=WALL, seconds=elapsed_s), by=self._name)

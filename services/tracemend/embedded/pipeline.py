@@ -33,7 +33,7 @@ from tracemend.embedded.models import Engine, Target, locate_target, open_helper
 from tracemend.embedded.plan import Plan, resolve
 from tracemend.embedded.progress import Observer
 from tracemend.embedded.redriving import epochs_of, follow_parent, forget_dead
-from tracemend.embedded.reporting import keep_judges, write_report
+from tracemend.embedded.reporting import keep_judges, keep_unfinished, write_report
 from tracemend.embedded.revisions import ask_again, read_revisions, revised
 from tracemend.embedded.runfile import BASE, RunFile
 from tracemend.embedded.training import check_trainings, run_training
@@ -95,7 +95,7 @@ async def finish_run(
         require_own(calibrations, judge.built)
         check_corrections(plan, models=helpers)
         check_guards(plan)
-        check_trainings(plan)
+        check_trainings(plan, crew=workspace.crew, goal=goal)
         target = await locate_target(plan.run.target, seed=plan.run.seed, cache=cache, observer=observer)
         identity = await asyncio.to_thread(lambda: target.identity)  # reads the weights
         if is_ours:
@@ -183,6 +183,8 @@ class _Loop:
         self.manifests: dict[str, DatasetManifest] = {}
         self.checkpoints: dict[str, Checkpoint] = {}
         self.verdicts: dict[str, list[Verdict]] = {}
+        self.unfinished: dict[str, str] = {}
+        """Arms that the user must change something for, and what."""
 
     async def run(self, goal: Goal | None = None) -> Finished:
         settings = self.plan.run
@@ -206,8 +208,9 @@ class _Loop:
         await self._correct(BASE)
         await self._measure(BASE, benchmarks)
         for arm in self.plan.order:
-            await self._finish_arm(arm, benchmarks, validation)
+            await self._try_arm(arm, benchmarks, validation)
         await self.budget.book()
+        await keep_unfinished(self.workspace, self.run_id, self.unfinished)
         report = await write_report(
             self.workspace,
             run=self.run_id,
@@ -217,6 +220,8 @@ class _Loop:
             checkpoints=self.checkpoints,
             arms=self.arms,
         )
+        if self.unfinished:
+            raise SetupError("\n".join(self.unfinished.values()))
         return self._finished(report)
 
     async def _reach(self, goal: Goal, benchmarks: list[Prompt], validation: list[Prompt]) -> Finished:
@@ -297,6 +302,17 @@ class _Loop:
 
     # ------------------------------------------------------------------------------------------ arms
 
+    async def _try_arm(self, arm: str, benchmarks: list[Prompt], validation: list[Prompt]) -> None:
+        """Finish `arm`, or note why it cannot be: that is no reason for arms that do not need it."""
+        needed = sorted(self.plan.waits_for(arm) & self.unfinished.keys())
+        try:
+            if needed:
+                raise SetupError(f"arm '{arm}' has to wait for arm {', '.join(needed)}")
+            await self._finish_arm(arm, benchmarks, validation)
+        except SetupError as obstacle:
+            self.unfinished[arm] = str(obstacle)
+            self.observer.say(f"{obstacle} (the other arms go on)")
+
     async def _finish_arm(self, arm: str, benchmarks: list[Prompt], validation: list[Prompt]) -> None:
         settings = self.plan.run.arms[arm]
         await self._assemble(arm)
@@ -325,7 +341,12 @@ class _Loop:
 
     async def _run_training(self, job: TrainingJob) -> Checkpoint:
         return await run_training(
-            job, engine=self.engine, observer=self.observer, judge=self.plan.run.judge, models=self.helpers
+            job,
+            engine=self.engine,
+            observer=self.observer,
+            judge=self.plan.run.judge,
+            models=self.helpers,
+            crew=self.workspace.crew,
         )
 
     def _identity(self, arm: str) -> str:

@@ -46,6 +46,10 @@ class Plan:
         """The arms whose outcomes decide the arm's dataset, itself first."""
         return _read_by(self.run, arm)
 
+    def waits_for(self, arm: str) -> set[str]:
+        """The arms that must be finished before it."""
+        return _waits_for(self.run, arm)
+
     def owned_by(self, parent: str) -> tuple[str, ...]:
         """Arms that own units and start from `parent`."""
         owners = dict.fromkeys(self.owners.values())

@@ -12,10 +12,11 @@ import dataclasses
 import json
 import shutil
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tracemend.embedded import carrying, underway
 from tracemend.embedded.arms import manifest_of
 from tracemend.embedded.intake import units_of
 from tracemend.embedded.looking import plan_of
@@ -53,6 +54,7 @@ async def purge(workspace: Workspace, prompt: str) -> Purged:
         raise SetupError(f"nothing in {workspace.folder} belongs to '{prompt}'; `tracemend trace` finds a prompt's id")
     trained = await _end_units(workspace, prompt)
     held = await _drop_datasets(workspace, prompt)
+    await _drop_carried(workspace, held)
     moves: dict[Address, Address] = {}
     num_records = 0
     for addresses in packs.values():
@@ -133,6 +135,22 @@ async def _drop_datasets(workspace: Workspace, prompt: str) -> tuple[str, ...]:
     for arm in held:
         shutil.rmtree(workspace.folder / "datasets" / arm, ignore_errors=True)
     return tuple(sorted(held))
+
+
+async def _drop_carried(workspace: Workspace, arms: Sequence[str]) -> None:
+    """Delete what the store keeps of models that `arms` trained, save what other models share, and of trainings under
+    way, which do not say whose they are: those begin anew."""
+    dropped: set[str] = set()
+    shared: set[str] = set()
+    for run in await workspace.ledger.runs() if arms else ():
+        for name, _, address in await workspace.ledger.phases(run):
+            phase, _, trained = name.partition(":")
+            if phase in (carrying.PHASE, underway.PHASE):
+                parts = carrying.parts_of(json.loads(await workspace.store.get(address.pack)))
+                is_kept = phase == carrying.PHASE and trained.partition(".")[0] not in arms
+                (shared if is_kept else dropped).update(parts)
+    for part in sorted(dropped - shared):
+        await workspace.store.delete(part)
 
 
 async def _shard_holds(workspace: Workspace, shard: str, prompt: str) -> bool:

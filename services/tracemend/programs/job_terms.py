@@ -67,12 +67,14 @@ class RunEvaluations:
         for parent in plan.lineage(arm):
             if plan.run.arms[parent].train and await latest(self.parts.workspace, run, f"train:{parent}") is None:
                 raise precondition("NOT_TRAINED", f"arm '{parent}' is not trained yet; train it first")
-        return await _kept_terms(self.parts, EVALUATION, {"run": run, "arm": arm, "plan": digest})
+        # Trained again on other rows, an arm is another model, and measuring it is other work.
+        trained = await latest(self.parts.workspace, run, f"train:{arm}")
+        about = {"run": run, "arm": arm, "plan": digest, "model": trained["model"] if trained else ""}
+        return await _kept_terms(self.parts, EVALUATION, about)
 
     async def facts(self, job: JobRecord) -> EvaluationFacts:
         about = await _about(self.parts, job)
-        fields = await latest(self.parts.workspace, job.run, f"train:{about['arm']}")
-        return EvaluationFacts(arm=about["arm"], plan=about["plan"], model=fields["model"] if fields else "")
+        return EvaluationFacts(arm=about["arm"], plan=about["plan"], model=about["model"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ async def open_face(
         settings.rpc,
         registrations,
         requests=parts.tables.requests,
+        leases=parts.tables.leases,
         audit=parts.tables.audit,
         telemetry=program.telemetry,
     )

@@ -20,7 +20,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, delete, select, t
 from tracemend.adapters import sql_rows, sql_units
 from tracemend.adapters.sql_engine import Database
 from tracemend.adapters.sql_server_tables import CHUNKS, JOBS
-from tracemend.adapters.sql_tables import ATTEMPTS, COSTS, OUTCOMES, PHASES, PROMPTS, REFUSED, RUNS, WORK
+from tracemend.adapters.sql_tables import ATTEMPTS, OUTCOMES, PHASES, PROMPTS, REFUSED, RUNS, WORK
 from tracemend.kit.ports import Address, AdmittedPrompt, ConcludedUnit, Cost, RefusedRow
 from tracemend.kit.run_states import RunState
 from tracemend.records import Outcome, Unit
@@ -276,15 +276,11 @@ class SqlLedger:
 
     # costs ----------------------------------------------------------------------------------------
 
-    async def add_cost(self, run: str, cost: Cost) -> None:
-        await self._database.write(lambda c: sql_rows.add_costs(c, run, [cost]))
+    async def book_cost(self, run: str, cost: Cost, *, by: str) -> None:
+        await self._database.write(lambda c: sql_rows.book_cost(c, run, cost, by=by))
 
     async def costs(self, run: str) -> list[Cost]:
-        """One sum per stage, by name of the stage."""
-        columns = [column for column in COSTS.c if column.name != "run"]
-        statement = select(*columns).where(COSTS.c.run == run).order_by(COSTS.c.stage)
-        rows = await self._database.read(lambda c: c.execute(statement).all())
-        return [Cost(**row._mapping) for row in rows]
+        return await self._database.read(lambda c: sql_rows.costs(c, run))
 
     # ----------------------------------------------------------------------------------------------
 

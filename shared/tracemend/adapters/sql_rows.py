@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Row, Table, Update, bindparam, column, func, insert, select, update
@@ -22,6 +23,8 @@ Values = dict[str, Any]
 CHUNK = 5000
 """Rows or keys in one statement: few enough for the parameter limits of both databases."""
 _ADDED = ("num_items", "num_prompt_tokens", "num_cached_tokens", "num_new_tokens", "seconds", "money")
+_BOOKED_BY = "#"
+"""Between a stage and whoever booked for it, in the rows of what may be booked again."""
 
 
 def address_values(address: Address) -> Values:
@@ -140,16 +143,37 @@ def begin(connection: Connection, keys: Iterable[str], *, worker: str, now_s: fl
 
 def add_costs(connection: Connection, run: str, costs: Iterable[Cost]) -> None:
     """Add `costs` to the run's sums, which are kept by stage."""
-    sums: dict[str, Values] = {}
-    for cost in costs:
-        total = sums.setdefault(cost.stage, {"run": run, "stage": cost.stage, **dict.fromkeys(_ADDED, 0)})
-        for name in _ADDED:
-            total[name] += getattr(cost, name)
+    sums = _summed(costs)
     if sums:
         statement = upsert(connection, COSTS)
         added = {name: COSTS.c[name] + statement.excluded[name] for name in _ADDED}
         statement = statement.on_conflict_do_update(index_elements=["run", "stage"], set_=added)
-        connection.execute(statement, [sums[stage] for stage in sorted(sums)])
+        connection.execute(statement, [{"run": run, **asdict(sums[stage])} for stage in sorted(sums)])
+
+
+def book_cost(connection: Connection, run: str, cost: Cost, *, by: str) -> None:
+    """Note `cost` as all that `by` has booked for the stage, in a row of its own beside the stage's sum."""
+    values = asdict(replace(cost, stage=f"{cost.stage}{_BOOKED_BY}{by}"))
+    statement = upsert(connection, COSTS).values(run=run, **values)
+    connection.execute(statement.on_conflict_do_update(index_elements=["run", "stage"], set_=values))
+
+
+def costs(connection: Connection, run: str) -> list[Cost]:
+    """The run's costs, one sum per stage."""
+    columns = [column for column in COSTS.c if column.name != "run"]
+    rows = connection.execute(select(*columns).where(COSTS.c.run == run)).all()
+    found = (Cost(**row._mapping) for row in rows)
+    sums = _summed(replace(cost, stage=cost.stage.partition(_BOOKED_BY)[0]) for cost in found)
+    return [sums[stage] for stage in sorted(sums)]
+
+
+def _summed(costs: Iterable[Cost]) -> dict[str, Cost]:
+    sums: dict[str, Cost] = {}
+    for cost in costs:
+        before = sums.get(cost.stage, Cost(stage=cost.stage))
+        added: Values = {name: getattr(before, name) + getattr(cost, name) for name in _ADDED}
+        sums[cost.stage] = replace(before, **added)
+    return sums
 
 
 def repoint(connection: Connection, table: Table, moves: Mapping[Address, Address]) -> None:

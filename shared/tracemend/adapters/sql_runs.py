@@ -44,8 +44,12 @@ class SqlRuns:
 
         def work(connection: Connection) -> RunRecord:
             connection.execute(sql_rows.upsert(connection, RUNS).values(values).on_conflict_do_nothing())
-            stored = _record_of(_row_of(connection, record.run))
+            stored = _record_of(_row_of(connection, record.run, locked=True))
             differing = [name for name in _GIVEN if getattr(stored, name) != given[name]]
+            if differing == ["plan"] and stored.state is RunState.PAUSED:
+                changed = {"plan": given["plan"], **sql_rows.changed(RUNS, now_s)}
+                connection.execute(update(RUNS).where(RUNS.c.run == record.run).values(changed))
+                return _record_of(_row_of(connection, record.run))
             if differing:
                 raise Conflict(f"run {record.run} exists already, with another {' and '.join(differing)}")
             return stored

@@ -25,6 +25,8 @@ _SCHEMA_VERSION = 1
 _PAGE = 1000
 _SILENCE_S = 45.0
 """A watch that hears nothing for so long is begun anew: the server speaks every ten seconds."""
+_REDRIVE_S = 20.0
+"""How long one call that redrives at a rate may take."""
 
 
 class AsyncClient:
@@ -283,17 +285,33 @@ class AsyncRun:
         rate_per_s: float = 0.0,
         dry_run: bool = False,
     ) -> tuple[int, int]:
-        """Publish dead letters again: (matched, published)."""
-        request = pb.RedriveDeadLettersRequest(
-            parent=self.name,
-            request_id=new_request_id(),
-            filter=pb.DeadLetterFilter(topic=topic, stage=stage, reason=reason),
-            max_messages=max_messages,
-            rate_per_s=rate_per_s,
-            validate_only=dry_run,
-        )
-        response = await self._connection.call("RedriveDeadLetters", request)
-        return response.num_matched, response.num_published
+        """Publish dead letters again: (matched, published). With a rate it takes as long as that means, in calls that
+        each end within their deadline; letters that are given up again meanwhile are not published twice."""
+        which = pb.DeadLetterFilter(topic=topic, stage=stage, reason=reason)
+
+        async def redrive(most: int, *, dry_run: bool) -> Any:
+            request = pb.RedriveDeadLettersRequest(
+                parent=self.name,
+                request_id=new_request_id(),
+                filter=which,
+                max_messages=most,
+                rate_per_s=rate_per_s,
+                validate_only=dry_run,
+            )
+            return await self._connection.call("RedriveDeadLetters", request)
+
+        if dry_run or not rate_per_s:
+            response = await redrive(max_messages, dry_run=dry_run)
+            return response.num_matched, response.num_published
+        matched, published = (await redrive(0, dry_run=True)).num_matched, 0
+        at_once, left = max(1, int(rate_per_s * _REDRIVE_S)), min(matched, max_messages or matched)
+        while published < left:
+            sent = (await redrive(min(at_once, left - published), dry_run=False)).num_published
+            published += sent
+            if not sent or published >= left:
+                break
+            await asyncio.sleep(max(1.0, 1 / rate_per_s))
+        return matched, published
 
     async def trace(self, record: str) -> dict[str, Any]:
         """Everything that the run knows of the prompt that an id belongs to, as `TraceRecordResponse` in JSON's terms:

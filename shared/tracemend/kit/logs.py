@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import sys
+import time
 import traceback
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
@@ -65,6 +68,24 @@ def about(**codes: str | int) -> Iterator[None]:
     """Add `codes` (run, stage, key, attempt, trace_id) to every line that is logged inside, tasks started there too."""
     with structlog.contextvars.bound_contextvars(**codes):
         yield
+
+
+class Seldom:
+    """What comes by the thousand is told once in `every_s` for each cause, with its number."""
+
+    def __init__(self, *, every_s: float = 30.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._every_s = every_s
+        self._clock = clock
+        self._told_s: dict[str, float] = {}
+        self._num_untold: Counter[str] = Counter()
+
+    def due(self, cause: str) -> int:
+        """Note `cause` once more: how often it came since it was last told, if it is to be told now; else 0."""
+        self._num_untold[cause] += 1
+        if self._clock() - self._told_s.get(cause, -math.inf) < self._every_s:
+            return 0
+        self._told_s[cause] = self._clock()
+        return self._num_untold.pop(cause)
 
 
 def log_loop_errors(loop: asyncio.AbstractEventLoop) -> None:

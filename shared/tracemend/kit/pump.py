@@ -42,7 +42,7 @@ from tracemend.kit import crash_points
 from tracemend.kit.attempts import Attempts
 from tracemend.kit.batching import LINGER_S, MAX_BATCH, next_batch
 from tracemend.kit.errors import PutAside, Reject, Retry, SetupError
-from tracemend.kit.logs import about
+from tracemend.kit.logs import Seldom, about
 from tracemend.kit.ports import Bus, Delivery, Ledger, Message
 from tracemend.kit.pump_items import Arrival, Item, PumpStats
 from tracemend.kit.results import Results
@@ -79,6 +79,7 @@ class Pump:
         self._bus = bus
         self._results = results
         self._attempts = Attempts(ledger, results, worker=worker)
+        self._retries_told = Seldom()
         self._concurrency = concurrency
         self._telemetry = telemetry
         self._slots = asyncio.Semaphore(concurrency)
@@ -290,8 +291,9 @@ class Pump:
     async def _put_back(self, item: Item, busy: Retry) -> None:
         self.stats.num_retried += 1
         self._telemetry.item(self.stage.name, "retried", busy.reason)
-        with self._about(item):
-            log.warning("will retry", reason=busy.reason, after_s=busy.after_s)
+        if num_times := self._retries_told.due(busy.reason):
+            with self._about(item):
+                log.warning("will retry", reason=busy.reason, after_s=busy.after_s, num_times=num_times)
         await self._attempts.withdraw(_keys([item]))
         for one in [item, *self._joined.pop(item.key or "", ())]:
             await one.delivery.nack(delay_s=busy.after_s)

@@ -73,7 +73,7 @@ class Runs(Protocol):
     async def create(self, record: RunRecord) -> RunRecord:
         """Enter `record` as it is, save state (receiving), etag, counts and times, which are given here; the stored
         record. The first writer wins: one with the same run, plan, name, target and submitter gets what is stored, any
-        other `Conflict`."""
+        other `Conflict`. But a paused run takes another plan from its submitter: it goes on under that one."""
         ...
 
     async def get(self, run: str) -> RunRecord | None: ...

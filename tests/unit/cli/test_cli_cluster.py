@@ -76,6 +76,8 @@ async def test_runs_are_listed_watched_and_moved(tmp_path: Path, capsys: Any) ->
         capsys.readouterr()
         assert await command(served, "pause", "small-1") == 0
         assert capsys.readouterr().out == "small-1 is paused\n"
+        assert await command(served, "submit", str(path), "--watch") == 0
+        assert "Go on: tracemend resume small-1" in capsys.readouterr().out
         assert await command(served, "resume", "small-1", "--json") == 0
         assert json.loads(capsys.readouterr().out)["state"] == "running"
         assert await command(served, "runs", "--state", "running", "--json") == 0

@@ -46,7 +46,7 @@ async def test_work_within_the_limits_gives_its_result(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize("limits", [LimitSettings(hours=2), LimitSettings(tokens=10), LimitSettings(money=0.5)])
 async def test_a_reached_limit_stops_the_work_before_it_is_told(ledger: Ledger, limits: LimitSettings) -> None:
-    await ledger.add_cost("run", Cost(stage="judge", num_new_tokens=10, money=0.5))
+    await ledger.book_cost("run", Cost(stage="judge", num_new_tokens=10, money=0.5), by="a")
     work, now_s = Endless(), iter(range(0, 100_000, 4000))
     budget = Budget(limits, ledger=ledger, run="run", clock=lambda: float(next(now_s)))
     with pytest.raises(BudgetSpent, match="raise the limit in the run file and run the same command again"):

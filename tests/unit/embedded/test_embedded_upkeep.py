@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,10 +15,11 @@ from tests.unit.embedded.small_runs import run_small
 
 from tracemend.embedded.laws import check_laws
 from tracemend.embedded.looking import open_run
+from tracemend.embedded.phases import once
 from tracemend.embedded.purging import Purged, purge
 from tracemend.embedded.story import tell
 from tracemend.embedded.upkeep import Collected, collect
-from tracemend.embedded.workspace import Workspace, open_workspace
+from tracemend.embedded.workspace import Workspace, current_run, open_workspace
 from tracemend.kit.errors import SetupError
 from tracemend.trainer import dataset
 
@@ -81,6 +83,28 @@ def test_a_purged_prompt_is_nowhere_and_the_next_run_does_without_it(tmp_path: P
     assert victim not in published(tmp_path, "rewrite")
     assert len(published(tmp_path, "rewrite")) > 0
     assert text not in contents(tmp_path)
+
+
+def test_models_that_were_trained_on_a_purged_prompt_leave_the_store_and_others_stay(tmp_path: Path) -> None:
+    run_small(tmp_path)
+    victim = published(tmp_path, "rewrite")[0]
+
+    async def kept(workspace: Workspace) -> dict[str, str]:
+        run, parts = current_run(tmp_path), {}
+        for name in ("carried:rewrite", "carried:other", "underway:training-1"):
+            parts[name] = await workspace.store.put(name.encode())
+            parts["shared"] = await workspace.store.put(b"a tokenizer")
+            listed = {"files": [{"parts": [parts[name], parts["shared"]]}]}
+            await once(workspace, run, name, [], partial(asyncio.sleep, 0, listed))
+        return parts
+
+    parts = at(tmp_path, kept)
+    at(tmp_path, lambda workspace: purge(workspace, victim))
+
+    async def left(workspace: Workspace) -> set[str]:
+        return {name for name, part in parts.items() if await workspace.store.has(part)}
+
+    assert at(tmp_path, left) == {"carried:other", "shared"}
 
 
 def test_purging_what_is_not_there_is_refused(tmp_path: Path) -> None:

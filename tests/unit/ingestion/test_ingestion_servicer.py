@@ -57,6 +57,21 @@ async def test_a_run_is_begun_once_however_often_it_is_asked_for(tmp_path: Path)
         assert reused.reason == "REQUEST_ID_REUSED"
 
 
+async def test_a_paused_run_is_given_other_limits_by_submitting_it_again(tmp_path: Path) -> None:
+    async with ingestion(tmp_path) as served, aio.insecure_channel(served.address) as channel:
+        await sealed(served)
+        raised, create = plan(limits={"tokens": 9}), METHODS["CreateRun"]
+        early = await fault(channel, create, creating(raised, request_id="r-2"))
+        assert early.code is Code.ALREADY_EXISTS
+        for state in (RunState.RUNNING, RunState.PAUSED):
+            await served.tables.runs.set_state("demo-1", state)
+        taken = (await call(channel, create, creating(raised, request_id="r-3"))).run
+        assert (taken.state, taken.plan) == (pb.Run.STATE_PAUSED, hashlib.sha256(raised).hexdigest())
+        assert await served.store.get(taken.plan) == raised
+        again = await fault(channel, create, creating(raised, request_id="r-4"))
+        assert again.code is Code.ALREADY_EXISTS
+
+
 async def test_plans_that_cannot_work_are_refused_and_leave_nothing(tmp_path: Path) -> None:
     async with ingestion(tmp_path) as served, aio.insecure_channel(served.address) as channel:
         create = METHODS["CreateRun"]
@@ -193,7 +208,9 @@ async def test_outcomes_are_filtered_and_counted(tmp_path: Path) -> None:
         units = await planned(served, 6)
         await concluded(served, units[:2], OutcomeState.KEPT)
         await concluded(served, units[2:5], OutcomeState.DEAD, "lost")
-        await served.ledger.add_cost("demo-1", Cost(stage="generator", num_items=5, num_new_tokens=70, money=0.5))
+        await served.ledger.book_cost(
+            "demo-1", Cost(stage="generator", num_items=5, num_new_tokens=70, money=0.5), by="a"
+        )
         run = client.run("demo-1")
         dead = [row async for row in run.outcomes(states=[OutcomeState.DEAD], reason="lost", arm="mend")]
         assert [row.prompt for row in dead] == [unit.prompt for unit in units[2:5]]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from tracemend.kit.logs import about, log_libraries, log_loop_errors, log_to_stderr
+from tracemend.kit.logs import Seldom, about, log_libraries, log_loop_errors, log_to_stderr
 from tracemend.redaction import Text
 
 
@@ -105,3 +105,12 @@ async def test_what_nobody_awaited_is_told_by_type_and_place(capsys: pytest.Capt
     assert told["error"] == "ValueError"
     assert "_break" in told["at"]
     assert "secret" not in str(told)
+
+
+def test_what_comes_often_is_told_seldom_and_with_its_number() -> None:
+    now_s = [0.0]
+    seldom = Seldom(every_s=30.0, clock=lambda: now_s[0])
+    assert [seldom.due("busy") for _ in range(4)] == [1, 0, 0, 0]
+    assert seldom.due("gone") == 1, "each cause for itself"
+    now_s[0] = 30.0
+    assert [seldom.due("busy") for _ in range(2)] == [4, 0]

@@ -49,3 +49,5 @@ class ReportInput:
     calibrated."""
     yields: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Arm with interventions → attempts, unsafe, first_share, …, and the same by trigger."""
+    unfinished: Mapping[str, str] = field(default_factory=dict)
+    """Arm that could not be finished → why."""

@@ -122,6 +122,8 @@ def _estimate(facts: ReportInput, arm: str, metric: str) -> Estimate | None:
 
 
 def _warnings(facts: ReportInput) -> Iterator[tuple[str, str]]:
+    for arm, why in facts.unfinished.items():
+        yield "unfinished_arm", f"Arm {arm} is missing here, for it could not be finished: {why}."
     if facts.synthetic:
         yield (
             "synthetic",

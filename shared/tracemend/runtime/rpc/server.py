@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tracemend.kit.errors import SetupError
-from tracemend.kit.server_ports import AuditLog, Requests
+from tracemend.kit.server_ports import AuditLog, Leases, Requests
 from tracemend.kit.telemetry import CERTIFICATE_EXPIRY, NO_TELEMETRY, Telemetry
 from tracemend.runtime.rpc.certificates import seconds_left, server_credentials
 from tracemend.runtime.rpc.chain import Proceed, Running, chained, rpc_handler, serving
@@ -51,6 +51,7 @@ class RpcServer:
         registrations: Sequence[Registration],
         *,
         requests: Requests | None = None,
+        leases: Leases | None = None,
         audit: AuditLog | None = None,
         telemetry: Telemetry = NO_TELEMETRY,
         access: Access = ACCESS,
@@ -75,6 +76,7 @@ class RpcServer:
             access=access,
             validators=validators,
             requests=requests,
+            leases=leases,
             audit=audit,
             telemetry=telemetry,
         )

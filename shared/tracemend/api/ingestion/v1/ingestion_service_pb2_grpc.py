@@ -122,7 +122,8 @@ class IngestionServiceServicer:
     """
 
     def CreateRun(self, request, context):
-        """Begins a run in the state RECEIVING. ALREADY_EXISTS names the run where the same work was submitted before.
+        """Begins a run in the state RECEIVING. ALREADY_EXISTS names the run where the same work was submitted before. A paused
+        run takes a plan of the same work with other limits from its submitter, stays paused, and is answered.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tracemend.kit.server_ports import AuditLog, Requests
+from tracemend.kit.server_ports import AuditLog, Leases, Requests
 from tracemend.kit.telemetry import Telemetry
 from tracemend.runtime.rpc.chain import Interceptor
 from tracemend.runtime.rpc.interceptors.auditing import Auditing
@@ -34,6 +34,7 @@ def standard(
     requests: Requests | None,
     audit: AuditLog | None,
     telemetry: Telemetry,
+    leases: Leases | None = None,
 ) -> Sequence[Interceptor]:
     """Every call's interceptors, the outermost first."""
     return (
@@ -45,5 +46,5 @@ def standard(
         Deadline(default_s=settings.default_deadline_s, max_s=settings.max_deadline_s),
         Validation(validators, max_message_bytes=settings.max_message_bytes),
         Auditing(audit, access=access, telemetry=telemetry, reads_per_minute=settings.text_reads_per_minute),
-        Idempotency(requests),
+        Idempotency(requests, leases),
     )
