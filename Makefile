@@ -23,7 +23,7 @@ BASE ?=
 BUILD_ARGS ?=
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
-.PHONY: help install demo test test-servers servers-up servers-down fidelity check format lock protos bench smoke-gpu images clean
+.PHONY: help install demo test test-servers test-charts test-cluster servers-up servers-down fidelity check format lock protos bench smoke-gpu images kind-up deploy clean
 
 help:  ## Show the targets
 	@awk 'BEGIN {FS = ":.*##"} /^[a-z-]+:.*##/ {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ test-servers: $(VENV)/.synced  ## Run the tests that need real servers, and fail
 		set -a; . docker/servers.env; set +a; fi; \
 	TRACEMEND_REQUIRE="$${TRACEMEND_REQUIRE:+$$TRACEMEND_REQUIRE,}servers" $(BIN)/pytest -n $(JOBS) --dist loadfile -m servers
 
+test-charts: $(VENV)/.synced  ## Run the tests of chart and manifests (helm, kubectl and promtool in PATH or TRACEMEND_TOOLS)
+	TRACEMEND_REQUIRE="$${TRACEMEND_REQUIRE:+$$TRACEMEND_REQUIRE,}helm,promtool" $(BIN)/pytest -n $(JOBS) --dist loadfile tests/charts
+
 servers-up:  ## Start Kafka, MinIO and PostgreSQL on loopback, and wait until they answer
 	@test -n "$(COMPOSE)" || { \
 		echo "Neither docker nor podman has a compose that runs here. Start servers in another way and set:"; \
@@ -63,6 +66,12 @@ servers-up:  ## Start Kafka, MinIO and PostgreSQL on loopback, and wait until th
 servers-down:  ## Stop them and remove their data
 	@test -n "$(COMPOSE)" || { echo "No compose runs here, so make servers-up started none."; exit 2; }
 	$(COMPOSE) down --volumes
+
+# From a machine that has the tools which start a cluster of one real node (tests/cluster/chart/README.md).
+test-cluster: export CLUSTER ?= $(wildcard $(CURDIR)/../shared/tools/cluster/cluster)
+test-cluster: export TOOLS ?= $(wildcard $(CURDIR)/../shared/bin/unpack)
+test-cluster: $(VENV)/.synced  ## Install, break, upgrade and remove the chart on a real node, from nothing
+	tests/cluster/chart/run.sh
 
 fidelity: $(VENV)/.synced  ## Run the papers' claims over five base seeds and write their pages
 	$(BIN)/python -m benchmarks.fidelity --seeds 5 --prompts 100
@@ -106,6 +115,12 @@ images:  ## Build the container images (IMAGES="services gpu cpu", BASE=…, BUI
 	        --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) \
 	        --tag $$(test $$lock = services && echo tracemend || echo tracemend-$$lock):$(VERSION) . || exit 1; \
 	done
+
+kind-up:  ## Start a kind cluster with a registry (k8s/kind; k8s/kind/up --down removes both)
+	k8s/kind/up
+
+deploy:  ## Build the images and install the chart there (ARGS=… for helm)
+	k8s/kind/deploy $(ARGS)
 
 clean:  ## Remove caches and builds, not runs
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
