@@ -6,6 +6,7 @@ A missing thing skips the test, and fails it where the comma list in TRACEMEND_R
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import NoReturn
 
@@ -34,6 +35,25 @@ def needs_kubernetes() -> str:
     if not path or not Path(path).is_file():
         _missing("kubernetes", f"KUBECONFIG: the file that leads to a Kubernetes API (it is {path or 'unset'!r})")
     return path
+
+
+def needs_pods() -> Path:
+    """The node's folder where pods find the engine's packages, from TRACEMEND_PODS: `make test-cluster` sets it for a
+    cluster (KUBECONFIG) whose real node has the images of this checkout."""
+    needs_kubernetes()
+    folder = os.environ.get("TRACEMEND_PODS", "")
+    if not folder:
+        _missing("pods", "TRACEMEND_PODS: a cluster that runs pods of our images (make test-cluster)")
+    return Path(folder)
+
+
+def needs_tool(name: str) -> Path:
+    """The executable `name`, from the folder TRACEMEND_TOOLS or from PATH."""
+    folders = os.pathsep.join([os.environ.get("TRACEMEND_TOOLS", ""), os.environ.get("PATH", "")]).strip(os.pathsep)
+    found = shutil.which(name, path=folders)
+    if found is None:
+        _missing(name, f"{name}: an executable in PATH or in the folder TRACEMEND_TOOLS")
+    return Path(found)
 
 
 def _missing(thing: str, reason: str) -> NoReturn:
