@@ -34,6 +34,8 @@ _GIVEN_UP = {"40001", "40P01"}
 _NUM_TRIES = 5
 _CONNECTING = {
     "application_name": "tracemend",
+    # A database that was made without an encoding sends bytes otherwise.
+    "client_encoding": "utf8",
     "connect_timeout": 10,
     # A server that vanished is noticed in half a minute, whatever the system's defaults are.
     "keepalives_idle": 10,
