@@ -82,6 +82,16 @@ def transactions(tree: ast.AST) -> list[str]:
     return [name for name, _ in names(tree) if name in ("transactional_id", "begin_transaction", "init_transactions")]
 
 
+def remote_code(tree: ast.AST) -> list[str]:
+    """Model folders whose code would run: the option is off wherever it is named."""
+    told = [node.value for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg == "trust_remote_code"]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Dict):
+            pairs = zip(node.keys, node.values, strict=True)
+            told += [value for key, value in pairs if key and ast.unparse(key) == "'trust_remote_code'"]
+    return [ast.unparse(value) for value in told if ast.unparse(value) != "False"]
+
+
 BANS: dict[str, tuple[Callable[[ast.AST], list[str]], str]] = {
     "forks": (forks, "import os\nos.fork()"),
     "pools": (forks, "from concurrent.futures import ProcessPoolExecutor"),
@@ -90,6 +100,7 @@ BANS: dict[str, tuple[Callable[[ast.AST], list[str]], str]] = {
     "torch pickles": (pickles, "import torch\ntorch.load(path)"),
     "arrays": (pickles, "import numpy\nnumpy.load(path, allow_pickle=True)"),
     "swaps": (swaps, "client.put_object(key, body, headers={'If-Match': etag})"),
+    "remote code": (remote_code, "AutoModel.from_pretrained(folder, trust_remote_code=settings.trust)"),
     "transactions": (transactions, "KafkaProducer(transactional_id='a')"),
     "absent": (swaps, "client.put_object(key, body, IfNoneMatch='*')"),
 }
