@@ -87,7 +87,8 @@ class PostgreSql(Section):
     """With `url` (postgresql://…), and `password` in dev mode."""
     port: int = 5432
     cidrs: list[str] = []
-    dev: DevServer = DevServer(image=Image(registry="docker.io", repository="library/postgres", tag="17-alpine"))
+    dev: DevServer = DevServer(image=Image(registry="docker.io", repository="library/postgres", tag="17-bookworm"))
+    """Debian's variant: Alpine's does not start as a user that it has no name for."""
 
 
 class Rpc(Section):
