@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 from tracemend.kit.prices import Price
 from tracemend.kit.secrets import Secret
 from tracemend.kit.settings import Section
-from tracemend.runtime.rpc.settings import ChannelSettings, RpcSettings
+from tracemend.runtime.rpc.settings import RpcSettings
 
 
 class HttpSettings(Section):
@@ -114,10 +114,6 @@ class ProgramSettings(ProcessSettings):
     prices: dict[str, Price] = Field(default_factory=dict)
     """Price table: a model's name in run files (`target` for the target, `default` for all others) to what it costs."""
     rpc: RpcSettings = Field(default_factory=RpcSettings)
-    channels: ChannelSettings = Field(default_factory=ChannelSettings)
-    """How this service calls the others."""
-    peers: dict[str, str] = Field(default_factory=dict)
-    """Service to its gRPC address, of those that this one calls."""
 
 
 class IngestionSettings(ProgramSettings):

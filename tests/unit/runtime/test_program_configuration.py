@@ -35,12 +35,12 @@ def test_the_environment_beats_the_file(tmp_path: Path) -> None:
 def test_lists_and_mappings_can_be_variables() -> None:
     given = {
         "TRACEMEND_RPC_PEER_NAMES": "judge, trainer",
-        "TRACEMEND_PEERS": "{judge: 'judge:8443'}",
+        "TRACEMEND_PRICES": "{target: {per_engine_hour: 2}}",
         "TRACEMEND_RPC_ANONYMOUS_ROLES": "[reviewer]",
     }
     settings = load(JudgeSettings, environ=NEEDED | given)
     assert settings.rpc.peer_names == ("judge", "trainer")
-    assert settings.peers == {"judge": "judge:8443"}
+    assert settings.prices["target"].per_engine_hour == 2
     assert [role.value for role in settings.rpc.anonymous_roles] == ["reviewer"]
 
 
@@ -50,7 +50,7 @@ def test_every_mistake_is_told_in_one_error_and_no_value(tmp_path: Path) -> None
         "TRACEMEND_LEDGER_FILE": "/nowhere",
         "TRACEMEND_HTTP_PORT": "secret-port",
         "TRACEMEND_STROE": "x",
-        "TRACEMEND_PEERS": "{a: [",
+        "TRACEMEND_PRICES": "{a: [",
         "TRACEMEND_TARGET_URL": "of a run file",
     }
     told = refused(environ, "lgo: {level: info}\nconcurrency: 0\nrpc: hidden-password\n", folder=tmp_path)
@@ -58,7 +58,7 @@ def test_every_mistake_is_told_in_one_error_and_no_value(tmp_path: Path) -> None
         "9 mistakes",
         "TRACEMEND_LEDGER and TRACEMEND_LEDGER_FILE",
         "TRACEMEND_STROE: no such setting; did you mean TRACEMEND_STORE?",
-        "TRACEMEND_PEERS: is not YAML",
+        "TRACEMEND_PRICES: is not YAML",
         "TRACEMEND_HTTP_PORT: it is a text of 11 characters; input should be a valid integer",
         "bus: is missing; set TRACEMEND_BUS",
         "lgo in",
