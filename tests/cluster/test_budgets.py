@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import re
 import subprocess
@@ -52,7 +53,9 @@ class Engine:
     """An endpoint that stands for all models, and counts what it does."""
 
     url: str = ""
-    delay_s: float = 0.0
+    num_waiting: int = 0
+    _hold_at: float = math.inf
+    _answers: asyncio.Event = field(default_factory=asyncio.Event)
     prompt_tokens: Counter[str] = field(default_factory=Counter)
     new_tokens: Counter[str] = field(default_factory=Counter)
 
@@ -64,6 +67,14 @@ class Engine:
     def money(self) -> float:
         cents = self.prompt_tokens.total() * PRICE["per_million_prompt"]
         return (cents + self.new_tokens.total() * PRICE["per_million_new"]) / 1e6
+
+    def hold_at(self, num_tokens: float) -> None:
+        """Answer no request after that many tokens, until this is called again."""
+        self._hold_at = num_tokens
+        if self.num_tokens < num_tokens:
+            self._answers.set()
+        else:
+            self._answers.clear()
 
     def begin_anew(self) -> None:
         self.prompt_tokens.clear()
@@ -77,10 +88,15 @@ class Engine:
             "teacher": "<reasoning>\nThis is safe.\n</reasoning>\n<answer>\nIt is safe.\n</answer>",
             "judge": "I cannot say",
         }[model.partition("-")[0]]
-        await asyncio.sleep(self.delay_s)
+        self.num_waiting += 1
+        try:
+            await self._answers.wait()
+        finally:
+            self.num_waiting -= 1
         prompt_tokens, new_tokens = len(asked), len(written)
         self.prompt_tokens[model] += prompt_tokens
         self.new_tokens[model] += new_tokens
+        self.hold_at(self._hold_at)
         message = {"role": "assistant", "content": written}
         choice = {"index": 0, "finish_reason": "stop", "message": message}
         usage = {"prompt_tokens": prompt_tokens, "completion_tokens": new_tokens}
@@ -90,9 +106,10 @@ class Engine:
 @asynccontextmanager
 async def engine() -> AsyncIterator[Engine]:
     served = Engine()
+    served.hold_at(math.inf)
     app = web.Application()
     app.router.add_post("/v1/chat/completions", served.answer)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     served.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
@@ -136,6 +153,16 @@ async def stopped(spine: Spine, run: str) -> RunRecord:
     return record
 
 
+async def all_dropped(served: Engine) -> None:
+    """Until the services have seen that the run is stopped, and wait for no answer any more."""
+    await asyncio.sleep(3.0)
+    for _ in range(300):
+        if not served.num_waiting:
+            return
+        await asyncio.sleep(0.1)
+    raise AssertionError(f"{served.num_waiting} requests are still waited for")
+
+
 async def go_on(spine: Spine, raised: RunFile) -> None:
     """Submit the run once more with other limits, and resume it."""
     async with spine.client() as client:
@@ -158,21 +185,22 @@ def test_tokens_and_money_stop_a_run_which_goes_on_once_the_limits_are_raised(tm
             await spine.wait_done(whole)
             num_tokens, money = served.num_tokens, served.money
             served.begin_anew()
-            served.delay_s = 0.6
+            served.hold_at(0.5 * num_tokens)  # a run that ran past its limit would end before it is looked at
 
             run = await spine.submit(settings(served, target="target-2", tokens=num_tokens // 4))
             record = await stopped(spine, run)
             assert "limits.tokens" in record.reason
             assert await spine.workspace.ledger.open_prompts(run, arms=["rewrite"])
-            await asyncio.sleep(2.0)  # what was in flight ends
+            await all_dropped(served)
             after_stop = served.num_tokens
-            assert after_stop < 0.6 * num_tokens
-            await asyncio.sleep(2.0)
+            served.hold_at(math.inf)
+            await asyncio.sleep(3.0)
             assert served.num_tokens == after_stop, "nothing is asked for while the run is stopped"
 
+            served.hold_at(0.9 * num_tokens)
             await go_on(spine, settings(served, target="target-2", tokens=10 * num_tokens, money=money / 2))
             assert "limits.money" in (await stopped(spine, run)).reason
-            served.delay_s = 0.0
+            served.hold_at(math.inf)
             await go_on(spine, settings(served, target="target-2", money=10 * money))
             await spine.wait_done(run)
             states = {

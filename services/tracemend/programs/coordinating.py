@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from tracemend.embedded.budget import BudgetSpent, overspent
@@ -16,7 +17,7 @@ from tracemend.embedded.runfile import BASE
 from tracemend.kit.errors import SetupError
 from tracemend.kit.ids import make_id
 from tracemend.kit.run_states import RunState
-from tracemend.kit.server_ports import RunRecord
+from tracemend.kit.server_ports import Conflict, RunRecord
 from tracemend.programs.jobs import JobRunner
 from tracemend.programs.parts import Parts
 from tracemend.records import Outcome, OutcomeState, Unit
@@ -53,27 +54,32 @@ class Coordinator:
 
     async def coordinate(self, record: RunRecord) -> None:
         """Look after one run until nothing is left to do for it."""
-        plan = await self.parts.plans.get(record.plan)
-        while True:
-            action = reconcile(await self._standing(record, plan))
+        runs = self.parts.tables.runs
+        while now := await runs.get(record.run):
+            # A run that was paused may go on under another plan: what was decided by the old one no longer counts.
+            action = reconcile(await self._standing(now, await self.parts.plans.get(now.plan)))
             if isinstance(action, Rest):
                 return
-            await self._act(action, record)
+            with suppress(Conflict):  # it has changed meanwhile
+                await self._act(action, now)
             await asyncio.sleep(self.every_s)
 
     async def _act(self, action: Action, record: RunRecord) -> None:
-        runs = self.parts.tables.runs
         match action:
             case CloseUnits():
                 await self._close_units(record.run)
             case Pause(reason=reason):
-                await runs.set_state(record.run, RunState.PAUSED, reason=reason)
+                await self._move(record, RunState.PAUSED, reason=reason)
             case Fail(reason=reason):
-                await runs.set_state(record.run, RunState.FAILED, reason=reason)
+                await self._move(record, RunState.FAILED, reason=reason)
             case Finish():
-                await runs.set_state(record.run, RunState.DONE)
+                await self._move(record, RunState.DONE)
             case Launch():
                 await self._launch(record)
+
+    async def _move(self, record: RunRecord, state: RunState, *, reason: str = "") -> None:
+        """`Conflict` if the run is no longer as `record` says, by which this was decided."""
+        await self.parts.tables.runs.set_state(record.run, state, expected_etag=record.etag, reason=reason)
 
     async def _standing(self, record: RunRecord, plan: Plan) -> Standing:
         ledger, tables, run = self.parts.workspace.ledger, self.parts.tables, record.run
@@ -82,9 +88,9 @@ class Coordinator:
         for (arm, _, _), number in (await ledger.outcome_counts(run)).items():
             ended[arm] = ended.get(arm, 0) + number
         spent = overspent(plan.run.limits, await ledger.costs(run))
-        arms, now = plan.owned_by(BASE), await tables.runs.get(run)
+        arms = plan.owned_by(BASE)
         return Standing(
-            state=now.state if now is not None else RunState.CANCELLED,
+            state=record.state,
             is_sealed=await ledger.intake(run) is not None,
             num_units=sum(units.get(arm, 0) for arm in arms),
             num_ended=sum(ended.get(arm, 0) for arm in arms),
