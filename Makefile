@@ -23,7 +23,7 @@ BASE ?=
 BUILD_ARGS ?=
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
-.PHONY: help install demo test test-servers test-charts test-cluster servers-up servers-down fidelity check format lock protos bench smoke-gpu images kind-up deploy clean
+.PHONY: help install demo test test-long test-servers test-charts test-cluster servers-up servers-down fidelity check format lock protos bench smoke-gpu images kind-up deploy clean
 
 help:  ## Show the targets
 	@awk 'BEGIN {FS = ":.*##"} /^[a-z-]+:.*##/ {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ demo: $(VENV)/.synced  ## Run the whole loop on the proving ground (OUT=DIR choo
 
 test: $(VENV)/.synced  ## Run the tests (JOBS=2 at a time)
 	$(BIN)/pytest -n $(JOBS) --dist loadfile
+
+test-long: $(VENV)/.synced  ## Run the tests that take minutes each and are not part of make test
+	$(BIN)/pytest -m long
 
 # Servers that the environment names go before those of compose.
 test-servers: $(VENV)/.synced  ## Run the tests that need real servers, and fail where one is missing

@@ -27,17 +27,19 @@ async def test_what_was_stored_outlives_an_outage_and_what_is_stored_during_it_w
         contents = [os.urandom(200_000) for _ in range(NUM_BLOBS)]
         before = [await store.put(content) for content in contents[:10]]
 
-        over = threading.Event()
+        out, over = threading.Event(), threading.Event()
 
         def outage() -> None:
             with broken(control, "minio", how):
-                over.wait(2.0)
+                out.set()
+                over.wait(60.0)
 
         async def hopeless() -> None:
             impatient = S3Store(Bucket(settings_of("s3:outage", environ, **(changed | {"num_attempts": 1}))))
-            await asyncio.sleep(1.0)
+            await asyncio.to_thread(out.wait, 60.0)
             with pytest.raises(Retry, match="does not answer"):
                 await impatient.has(before[0])
+            over.set()
 
         breaking = asyncio.gather(asyncio.to_thread(outage), hopeless())
         digests = await asyncio.gather(*(store.put(content) for content in contents))

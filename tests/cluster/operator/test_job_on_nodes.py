@@ -157,7 +157,7 @@ def shared_by(settings: RunFile, **train: Any) -> RunFile:
     )
 
 
-@pytest.mark.parametrize("how", ["killed", "drained"])
+@pytest.mark.parametrize("how", ["killed", pytest.param("drained", marks=pytest.mark.long)])
 def test_two_nodes_train_to_the_loss_of_one_process_although_one_of_them_is_lost(
     nodes: Nodes, expected: Checkpoint, how: str
 ) -> None:
@@ -182,6 +182,7 @@ def test_two_nodes_train_to_the_loss_of_one_process_although_one_of_them_is_lost
     assert sorted(shares) == ["call-0", "dismissed", "node-1"]
 
 
+@pytest.mark.long
 def test_two_nodes_train_with_deepspeed_to_the_same_loss(
     settings: RunFile, expected: Checkpoint, tmp_path: Path
 ) -> None:
