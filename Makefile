@@ -45,7 +45,7 @@ demo: $(VENV)/.synced  ## Run the whole loop on the proving ground (OUT=DIR choo
 	$(BIN)/tracemend demo --out "$(OUT)"
 
 test: $(VENV)/.synced  ## Run the tests (JOBS=2 at a time)
-	$(BIN)/pytest -n $(JOBS) --dist loadfile
+	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test-long: $(VENV)/.synced  ## Run the tests that take minutes each and are not part of make test
 	$(BIN)/pytest -m long
@@ -54,10 +54,10 @@ test-long: $(VENV)/.synced  ## Run the tests that take minutes each and are not 
 test-servers: $(VENV)/.synced  ## Run the tests that need real servers, and fail where one is missing
 	@if [ -z "$$KAFKA_BOOTSTRAP_SERVERS$$S3_ENDPOINT$$POSTGRES_DSN" ] && [ -n "$(COMPOSE)" ]; then \
 		set -a; . docker/servers.env; set +a; fi; \
-	TRACEMEND_REQUIRE="$${TRACEMEND_REQUIRE:+$$TRACEMEND_REQUIRE,}servers" $(BIN)/pytest -n $(JOBS) --dist loadfile -m servers
+	TRACEMEND_REQUIRE="$${TRACEMEND_REQUIRE:+$$TRACEMEND_REQUIRE,}servers" $(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m servers
 
 test-charts: $(VENV)/.synced  ## Run the tests of chart and manifests (helm, kubectl and promtool in PATH or TRACEMEND_TOOLS)
-	TRACEMEND_REQUIRE="$${TRACEMEND_REQUIRE:+$$TRACEMEND_REQUIRE,}helm,promtool" $(BIN)/pytest -n $(JOBS) --dist loadfile tests/charts
+	TRACEMEND_REQUIRE="$${TRACEMEND_REQUIRE:+$$TRACEMEND_REQUIRE,}helm,promtool" $(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder tests/charts
 
 servers-up:  ## Start Kafka, MinIO and PostgreSQL on loopback, and wait until they answer
 	@test -n "$(COMPOSE)" || { \

@@ -2,13 +2,16 @@
 
 A module that marks some of its tests itself (parametrised over servers and what needs none) is left to that.
 Property tests have no deadline: on a busy machine it would measure the neighbours.
+Files whose tests are allowed the most time come first, so that no worker is left with a long one at the end.
 """
 
 from __future__ import annotations
 
 import itertools
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import cast
 
@@ -26,6 +29,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if asks(module) and not any(test.get_closest_marker("servers") for test in found):
             for test in found:
                 test.add_marker(pytest.mark.servers)
+    allowed_s: defaultdict[Path, float] = defaultdict(float)
+    for item in items:
+        allowed_s[item.path] = max(allowed_s[item.path], seconds_allowed(item))
+    items.sort(key=lambda item: -allowed_s[item.path])
+
+
+def seconds_allowed(item: pytest.Item) -> float:
+    """By the test's own mark; 0 where it has none."""
+    mark = item.get_closest_marker("timeout")
+    return float(mark.args[0]) if mark else 0.0
 
 
 def asks(module: ModuleType) -> bool:
