@@ -69,10 +69,13 @@ class Interventions:
     csr: Summary
 
 
-def training(*, seed: int, num_prompts: int | None = None) -> RunFile:
+def training(*, seed: int, num_prompts: int | None = None, learning_rate: float | None = None) -> RunFile:
     """examples/ipo.yaml of one seed, with preference arms on natural pairs and, at α = 0 and summed, from the cut on
-    and over whole responses."""
+    and over whole responses. `learning_rate` stands for a sweep's result, which most of the time goes into."""
     document = unshared(yaml.safe_load(_IPO.read_text(encoding="utf-8")))
+    if learning_rate is not None:
+        for train in (arm["train"] for arm in document["arms"].values() if "train" in arm):
+            train["sweep"]["learning_rate"] = [learning_rate]
     first = document["arms"]["intervened_po_1"]
     rows = {"kind": "pairs", "rows_of": "intervened_po_1"}
     fixed = {name: value for name, value in first["train"].items() if name != "sweep"} | {"learning_rate": 1.0e-4}
@@ -116,9 +119,17 @@ def recipe_digest(*, num_prompts: int) -> str:
     return digest_of([run.model_dump(mode="json", by_alias=True, exclude_unset=True) for run in made])[:16]
 
 
-def run_seed(seed: int, folder: Path, *, num_prompts: int, cache: Path, observer: Observer) -> Interventions:
-    """Run all three in `folder`, or go on with them, and read what they show."""
-    settings = training(seed=seed, num_prompts=num_prompts)
+def run_seed(
+    seed: int,
+    folder: Path,
+    *,
+    num_prompts: int,
+    cache: Path,
+    observer: Observer,
+    learning_rate: float | None = None,
+) -> Interventions:
+    """Run all three in `folder`, or go on with them, and read what they show; `learning_rate` as for `training`."""
+    settings = training(seed=seed, num_prompts=num_prompts, learning_rate=learning_rate)
 
     async def work() -> dict[str, Any]:
         trained = await run_pipeline(settings, folder / "training", cache=cache, observer=observer)

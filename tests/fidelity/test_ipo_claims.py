@@ -24,6 +24,8 @@ CRITERIA = [claim for claim in CLAIMS if claim.criterion and not claim.not_shown
 DECIDED = [claim for claim in CRITERIA if claim.nature is not Nature.EMERGENT]
 OPEN = [claim for claim in CRITERIA if claim.nature is Nature.EMERGENT]
 NUM_PROMPTS = 30
+LEARNING_RATE = 1.5e-4
+"""Of every arm, for want of the time that a sweep takes."""
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +41,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Interventions]:
             0,
             tmp_path_factory.mktemp("interventions"),
             num_prompts=NUM_PROMPTS,
+            learning_rate=LEARNING_RATE,
             cache=Path(cache) if cache else tmp_path_factory.mktemp("cache"),
             observer=Silent(),
         )
