@@ -22,6 +22,14 @@ settings.register_profile("without-deadline", deadline=None)
 settings.load_profile("without-deadline")
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Several threads add in another order: the same floats wherever it runs are promised for one."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("OMP_NUM_THREADS", "1")
+        yield
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     functions = (item for item in items if isinstance(item, pytest.Function))
     for module, tests in itertools.groupby(functions, key=lambda test: cast(ModuleType, test.module)):

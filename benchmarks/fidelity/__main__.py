@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -80,9 +81,7 @@ CHAPTERS = {
 def main() -> int:
     asked = _arguments()
     quiet_libraries()
-    import torch
-
-    torch.set_num_threads(asked.threads)
+    os.environ["OMP_NUM_THREADS"] = str(asked.threads)  # of what samples and what trains
     observer = observer_for(as_json=False)
     try:
         missed = [

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,22 +30,15 @@ NUM_PROMPTS = 40
 
 
 @pytest.fixture(scope="module")
-def evidence(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evidence]:
+def evidence(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Evidence:
     """Seed 0. TRACEMEND_CACHE shares the base model with other tests."""
-    import torch
-
     cache = os.environ.get("TRACEMEND_CACHE")
-    threads_before = torch.get_num_threads()
-    torch.set_num_threads(1)  # the same floats wherever it runs
-    try:
-        yield run_seed(
-            comparison(seed=0, num_prompts=NUM_PROMPTS),
-            tmp_path_factory.mktemp("fidelity"),
-            cache=Path(cache) if cache else tmp_path_factory.mktemp("cache"),
-            observer=Silent(),
-        )
-    finally:
-        torch.set_num_threads(threads_before)
+    return run_seed(
+        comparison(seed=0, num_prompts=NUM_PROMPTS),
+        tmp_path_factory.mktemp("fidelity"),
+        cache=Path(cache) if cache else tmp_path_factory.mktemp("cache"),
+        observer=Silent(),
+    )
 
 
 @pytest.mark.parametrize("claim", DECIDED, ids=lambda claim: claim.key)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -29,24 +28,17 @@ LEARNING_RATE = 1.5e-4
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Interventions]:
+def found(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Interventions:
     """Seed 0. TRACEMEND_CACHE shares the base model with other tests."""
-    import torch
-
     cache = os.environ.get("TRACEMEND_CACHE")
-    threads_before = torch.get_num_threads()
-    torch.set_num_threads(1)  # the same floats wherever it runs
-    try:
-        yield run_seed(
-            0,
-            tmp_path_factory.mktemp("interventions"),
-            num_prompts=NUM_PROMPTS,
-            learning_rate=LEARNING_RATE,
-            cache=Path(cache) if cache else tmp_path_factory.mktemp("cache"),
-            observer=Silent(),
-        )
-    finally:
-        torch.set_num_threads(threads_before)
+    return run_seed(
+        0,
+        tmp_path_factory.mktemp("interventions"),
+        num_prompts=NUM_PROMPTS,
+        learning_rate=LEARNING_RATE,
+        cache=Path(cache) if cache else tmp_path_factory.mktemp("cache"),
+        observer=Silent(),
+    )
 
 
 @pytest.mark.parametrize("claim", DECIDED, ids=lambda claim: claim.key)

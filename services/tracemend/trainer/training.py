@@ -18,6 +18,7 @@ from typing import Any
 
 from tracemend.kit.errors import SetupError
 from tracemend.kit.ids import digest_of, make_id
+from tracemend.kit.torch_threads import settle_threads
 from tracemend.records import Checkpoint
 from tracemend.trainer.algorithm import Algorithm, TrainerInputs, make_algorithm
 from tracemend.trainer.callbacks import Progress, training_callbacks
@@ -99,6 +100,7 @@ def train(
     """
     algorithm = make_algorithm(job.settings)
     _check_group(job.settings)
+    _settle()
     with exclusive(job.folder), quiet_libraries():
         prepared = prepare(job.dataset, job.base, job.reasoning_format, job.settings, algorithm, system=job.system)
         fingerprint = _fingerprint(job, algorithm, template=prepared.template.identity)
@@ -119,6 +121,13 @@ def train(
             trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
         preemption.check(num_steps=prepared.num_steps)
         return _conclude(job, prepared, trainer, fingerprint=fingerprint, started_s=started_s, identify=identify)
+
+
+def _settle() -> None:
+    import torch
+
+    if not torch.cuda.is_available():  # with one, threads of the CPU serve optimisers that are offloaded to it
+        settle_threads()
 
 
 def _check_group(settings: TrainSettings) -> None:

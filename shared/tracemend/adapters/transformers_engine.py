@@ -10,7 +10,6 @@ float noise (1e-6 in float32, more in bfloat16), which changes a token only wher
 from __future__ import annotations
 
 import gc
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from tracemend.adapters.tokens import Tokens
 from tracemend.adapters.transformers_loading import cache_tokens, load_model, model_len
 from tracemend.adapters.transformers_worker import Worker
 from tracemend.kit.ports import Capabilities, Completion, ModelRequest
+from tracemend.kit.torch_threads import settle_threads
 
 
 class TransformersEngine:
@@ -34,16 +34,15 @@ class TransformersEngine:
 
         `device`: `auto` is CUDA where there is one. `dtype`: `auto` is the stored one on CUDA, float32 on a CPU.
         `max_batch`: rows written together. `max_tokens`: rows times columns of the key-value cache at most, by default
-        what fits into memory. `num_threads`: torch threads on a CPU, by default two at most. `kept_mb`: MiB of keys
-        and values of finished responses that are kept for requests that begin as they did; 0 keeps none.
+        what fits into memory. `num_threads`: of torch on a CPU; by default OMP_NUM_THREADS, else two at most.
+        `kept_mb`: MiB of keys and values of finished responses that are kept for requests that begin as they did; 0
+        keeps none.
         """
         self.identity = model_folder.identity_of(folder)
         self._inbox = Inbox()
 
         def load() -> tuple[int, Callable[[], None]]:
-            import torch
-
-            torch.set_num_threads(num_threads or min(2, len(os.sched_getaffinity(0))))
+            settle_threads(num_threads)
             model = load_model(folder, device=device, dtype=dtype)
             max_len = model_len(model, asked=max_model_len)
             num_columns = cache_tokens(model, asked=max_tokens)

@@ -18,6 +18,8 @@ from tracemend.trainer.algorithm import make_algorithm
 from tracemend.trainer.reward import offer
 from tracemend.trainer.settings import TrainSettings
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 OPTIONS = {"group": 4, "max_new_tokens": 12, "temperature": 1.0}
 WANTED = 40
 """The reward is the share of tokens with a smaller id: anything that a model can learn in a few steps."""
@@ -38,17 +40,6 @@ class SmallIds:
         if self.wrong is not None:
             return [self.wrong] * len(responses)
         return [sum(token < WANTED for token in each.token_ids) / len(each.token_ids) for each in responses]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Sums are added in another order by several threads: equality to the last bit is for one."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

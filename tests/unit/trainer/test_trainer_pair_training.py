@@ -16,22 +16,11 @@ from tests.unit.trainer.trainer_builders import example_of, job_of
 
 from tracemend.kit.errors import SetupError
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 PAIRS = [pair_of(number, shared=4 + number % 12) for number in range(20)]
 MIXED = [*PAIRS[:6], *(pair_of(number, kind="benign", shared=0) for number in range(20, 30))]
 NUM_KILLS = 4
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Sums are added in another order by several threads: equality to the last bit is for one."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -19,22 +19,11 @@ from tracemend.runtime.jobs import identity_of_model
 from tracemend.trainer import job as training_job
 from tracemend.trainer.training import TrainingJob, train
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 EXAMPLES = [example_of(number) for number in range(24)]
 NUM_KILLS = 6
 LORA = {"r": 4, "alpha": 8, "dropout": 0.1, "targets": ("q_proj", "v_proj")}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """More threads add in another order: equality to the last bit is promised for one machine and thread count."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -190,9 +179,6 @@ def _start(context, job: TrainingJob):
 
 
 def _train_alone(job: TrainingJob) -> None:
-    import torch
-
-    torch.set_num_threads(1)
     run(job, lambda *_: time.sleep(0.02))
 
 
