@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ class ProcessDriver:
         self._time = SharedTime()
         self._names = itertools.count()
         self._closed = False
+        self._under_way: set[asyncio.Task[Any]] = set()
         self.max_model_len = int(self._engine.model_config.max_model_len)
         self._vocab = int(self._engine.model_config.get_vocab_size())
 
@@ -45,8 +47,7 @@ class ProcessDriver:
         prompt = tokens_input(list(fitted.prompt))
         mark, seconds, last = self._time.enter(), 0.0, None
         try:
-            async for output in self._engine.generate(prompt, params, str(next(self._names))):
-                last = output
+            last = await self._last(self._engine.generate(prompt, params, str(next(self._names))))
         except (EngineDeadError, EngineGenerateError):
             raise Retry("engine_closed" if self._closed else "engine_dead") from None
         finally:
@@ -55,9 +56,35 @@ class ProcessDriver:
             raise Retry("engine_closed" if self._closed else "engine_aborted")
         return completion_from(last, request, self._tokens, num_prompt_tokens=len(fitted.prompt), seconds=seconds)
 
+    async def _last(self, outputs: AsyncIterator[Any]) -> Any:
+        """The last of `outputs`; none once the engine is closed."""
+
+        async def read() -> Any:
+            last = None
+            async for output in outputs:
+                last = output
+            return last
+
+        reading = asyncio.create_task(read())
+        self._under_way.add(reading)
+        try:
+            return await reading
+        except asyncio.CancelledError:
+            caller = asyncio.current_task()
+            if caller is not None and caller.cancelling():
+                raise
+            return None
+        finally:
+            self._under_way.discard(reading)
+
     async def aclose(self) -> None:
         """Abort what is under way, end the engine's process."""
         self._closed = True
         engine, self._engine = self._engine, None
+        # vLLM stops reading what its process says before it ends it: who still waits then would wait for ever.
+        under_way = list(self._under_way)
+        for reading in under_way:
+            reading.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
         if engine is not None:
             await asyncio.to_thread(engine.shutdown)
