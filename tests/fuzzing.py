@@ -67,6 +67,11 @@ async def _end(started: Any, method: Method) -> tuple[grpc.StatusCode, str]:
         if error.details() == _CUT_OFF:
             return grpc.StatusCode.CANCELLED, _CUT_OFF
         return error.code(), error.details() or ""
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        return grpc.StatusCode.CANCELLED, _CUT_OFF  # so grpc.aio ends a stream of requests that its deadline cuts off
     return grpc.StatusCode.OK, ""
 
 
