@@ -2,8 +2,11 @@
 
 `tracemend purge` calls it under the folder's lock. Packs that hold such records are written anew with these records
 emptied, all addresses move in one transaction, and only then are the old packs deleted: a kill in between leaves more
-than needed and never less. Ids, states and counts stay, so the books still balance. Every unit of the prompt ends once
-more, as rejected (purged), in a later epoch, so that the next run of the same command builds its datasets without it.
+than needed and never less. What the records lead to (datasets, models, reports) goes before they are emptied, and what
+a dataset leads to before the dataset: purged again after a kill, the folder still says what is left to do. Old packs
+that a kill leaves are waste for `gc`. Ids, states and counts stay, so the books still balance. Every unit of the prompt
+ends once more, as rejected (purged), in a later epoch, so that the next run of the same command builds its datasets
+without it.
 """
 
 from __future__ import annotations
@@ -54,7 +57,9 @@ async def purge(workspace: Workspace, prompt: str) -> Purged:
         raise SetupError(f"nothing in {workspace.folder} belongs to '{prompt}'; `tracemend trace` finds a prompt's id")
     trained = await _end_units(workspace, prompt)
     held = await _drop_datasets(workspace, prompt)
-    await _drop_carried(workspace, held)
+    for name in _REPORTS:  # their side-by-side examples may show it
+        (workspace.folder / name).unlink(missing_ok=True)
+    shutil.rmtree(workspace.folder / "csr", ignore_errors=True)  # so may pictures of its traces
     moves: dict[Address, Address] = {}
     num_records = 0
     for addresses in packs.values():
@@ -64,9 +69,6 @@ async def purge(workspace: Workspace, prompt: str) -> Purged:
     await workspace.ledger.repoint(moves)
     for pack in packs.keys() - {address.pack for address in moves.values()}:
         await workspace.store.delete(pack)
-    for name in _REPORTS:  # their side-by-side examples may show it
-        (workspace.folder / name).unlink(missing_ok=True)
-    shutil.rmtree(workspace.folder / "csr", ignore_errors=True)  # so may pictures of its traces
     models = tuple(arm for arm in held if arm in trained)
     return Purged(prompt=prompt, num_records=num_records, num_packs=len(packs), datasets=held, checkpoints=models)
 
@@ -121,8 +123,10 @@ async def _end_units(workspace: Workspace, prompt: str) -> set[str]:
 
 
 async def _drop_datasets(workspace: Workspace, prompt: str) -> tuple[str, ...]:
-    """Delete the exported datasets and the stored shards that hold the prompt; their arms."""
+    """Delete the exported datasets that hold the prompt, what is kept of models that were trained on them, and the
+    stored shards; their arms."""
     held: set[str] = set()
+    shards: set[str] = set()
     for run in await workspace.ledger.runs():
         for name, _, address in await workspace.ledger.phases(run):
             if name.startswith("assemble:"):
@@ -131,9 +135,12 @@ async def _drop_datasets(workspace: Workspace, prompt: str) -> tuple[str, ...]:
                 for shard in manifest.shards:
                     if await _shard_holds(workspace, shard, prompt):
                         held.add(arm)
-                        await workspace.store.delete(shard)
+                        shards.add(shard)
     for arm in held:
         shutil.rmtree(workspace.folder / "datasets" / arm, ignore_errors=True)
+    await _drop_carried(workspace, sorted(held))
+    for shard in shards:
+        await workspace.store.delete(shard)
     return tuple(sorted(held))
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import re
+import shutil
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 import zstandard
@@ -105,6 +108,56 @@ def test_models_that_were_trained_on_a_purged_prompt_leave_the_store_and_others_
         return {name for name, part in parts.items() if await workspace.store.has(part)}
 
     assert at(tmp_path, left) == {"carried:other", "shared"}
+
+
+class _Killed(Exception):
+    """Stands for the end of the process."""
+
+
+@dataclasses.dataclass
+class _Mortal:
+    """A store whose process is killed at its delete number `dies_at`, before or after it is done."""
+
+    store: Any
+    dies_at: int
+    is_done: bool
+    num_deletes: int = 0
+
+    async def delete(self, digest: str) -> None:
+        self.num_deletes += 1
+        dies = self.num_deletes == self.dies_at
+        if not dies or self.is_done:
+            await self.store.delete(digest)
+        if dies:
+            raise _Killed
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+
+def test_purging_again_after_a_kill_leaves_no_word_either(tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    run_small(whole)
+    victim = published(whole, "rewrite")[0]
+    text = next(e for e in dataset.read_examples(whole / "datasets" / "rewrite") if e.prompt.id == victim).prompt.text
+    words = text.reveal().encode()
+
+    async def killed(workspace: Workspace, dies_at: int, is_done: bool) -> bool:
+        mortal = _Mortal(workspace.store, dies_at, is_done)
+        with suppress(_Killed):
+            await purge(dataclasses.replace(workspace, store=mortal), victim)
+            return False
+        return True
+
+    for dies_at, is_done in ((number, done) for number in range(1, 30) for done in (False, True)):
+        folder = shutil.copytree(whole, tmp_path / f"{dies_at}-{is_done}")
+        if not at(folder, partial(killed, dies_at=dies_at, is_done=is_done)):
+            break
+        with suppress(SetupError):  # nothing refers to it any more
+            at(folder, partial(purge, prompt=victim))
+        at(folder, partial(collect, grace_s=0))
+        assert words not in contents(folder), (dies_at, is_done)
+    assert 3 < dies_at < 29
 
 
 def test_purging_what_is_not_there_is_refused(tmp_path: Path) -> None:
