@@ -2,8 +2,9 @@
 
 Called by `tracemend costs`. Stages come from the ledger's own sums. Outcomes are attributed by lineage: a trajectory
 was made for the units of its prompt and sample, a mended one for those whose strategy and variant asked for it, and
-what several units share is divided evenly among them. Judging is attributed by trajectory, at the stage's mean. What
-no unit's lineage holds (measuring, work that was thrown away) stays apart, so that everything adds up to the stages.
+what several units share is divided evenly among them. Judging is attributed by trajectory, at the stage's mean. Work
+that another run paid for and this one found again costs nothing. What no unit's lineage holds (measuring, work that was
+thrown away) stays apart, so that everything adds up to the stages.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from tracemend.embedded.plan import Plan
 from tracemend.kit.ports import Cost, Ledger
 from tracemend.kit.prices import Price, price_of
 from tracemend.kit.results import Results
-from tracemend.records import OutcomeState, Trajectory, Unit
+from tracemend.records import OutcomeState, Trajectory, Unit, Verdict
 
-_JUDGE, _JUDGED = "judge", "judge_"
-"""The judges' stage, and how their work keys begin: verdicts say nothing of what they took."""
+_JUDGE = "judge"
+"""The judges' stage: verdicts say nothing of what they took."""
 _ACCEPTED = frozenset({OutcomeState.KEPT.value, OutcomeState.CORRECTED.value})
 
 
@@ -73,7 +74,7 @@ class RunCosts:
     stages: tuple[StageCost, ...]
     outcomes: tuple[OutcomeCost, ...]
     unattributed: Amount
-    """Of no unit's lineage. Below zero where units use work that another run paid for."""
+    """Of no unit's lineage."""
     total: Amount
     wall_s: float
     accepted_rows: int
@@ -109,13 +110,12 @@ async def costs_of(
     strategies = {arm: s.correct.strategy for arm, s in plan.run.arms.items() if s.correct is not None}
     by_stage = {stage.stage: stage for stage in stages}
     judging = _mean(by_stage[_JUDGE]) if _JUDGE in by_stage else Amount()
-    async for key, address in ledger.work():
-        if key.startswith(_JUDGED):
-            continue
+    async for _, address in ledger.work(paid_by=run):
         for _, record in await results.read(address):
-            if isinstance(record, Trajectory) and record.prompt.id in lineages:
-                own = _of_trajectory(record, prices or {})
-                lineages[record.prompt.id].attribute(record, own + judging, strategies)
+            trajectory = record.trajectory if isinstance(record, Verdict) else record
+            if isinstance(trajectory, Trajectory) and trajectory.prompt.id in lineages:
+                amount = judging if isinstance(record, Verdict) else _of_trajectory(trajectory, prices or {})
+                lineages[trajectory.prompt.id].attribute(trajectory, amount, strategies)
     return _account(run, stages, lineages.values(), wall_s=sum(c.seconds for c in booked if c.stage == WALL))
 
 

@@ -112,9 +112,10 @@ class SqlLedger:
     async def results(self, keys: Sequence[str]) -> dict[str, Address]:
         return await self._database.read(lambda c: sql_rows.results(c, keys))
 
-    async def work(self) -> AsyncIterator[tuple[str, Address]]:
+    async def work(self, *, paid_by: str | None = None) -> AsyncIterator[tuple[str, Address]]:
         """In key order."""
-        async for row in self._pages(select(WORK), WORK.c.key):
+        statement = select(WORK) if paid_by is None else select(WORK).where(WORK.c.run == paid_by)
+        async for row in self._pages(statement, WORK.c.key):
             yield row.key, sql_rows.address_of(row)
 
     async def take_up(self, keys: Sequence[str], *, worker: str) -> tuple[dict[str, Address], dict[str, int]]:

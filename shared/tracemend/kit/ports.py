@@ -213,8 +213,9 @@ class Ledger(Protocol):
         """Addresses of those keys that are done."""
         ...
 
-    def work(self) -> AsyncIterator[tuple[str, Address]]:
-        """Every finished work key and where its result lies, whichever run paid for it; for looking at runs."""
+    def work(self, *, paid_by: str | None = None) -> AsyncIterator[tuple[str, Address]]:
+        """Every finished work key and where its result lies, whichever run paid for it or of one alone; for looking at
+        runs."""
         ...
 
     async def take_up(self, keys: Sequence[str], *, worker: str) -> tuple[dict[str, Address], dict[str, int]]:

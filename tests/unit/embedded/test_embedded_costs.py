@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import fields
+import shutil
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
-from tests.unit.embedded.small_runs import run_small
+from tests.unit.embedded.small_runs import run_small, small
 
 from tracemend.cli.__main__ import main
 from tracemend.embedded.budget import WALL, Overspent, overspent
+from tracemend.embedded.continuing import CONTINUATION
 from tracemend.embedded.costs import Amount, RunCosts, costs_of
 from tracemend.embedded.looking import open_run
 from tracemend.embedded.runfile import LimitSettings
+from tracemend.embedded.workspace import open_workspace
 from tracemend.kit.ports import Cost
 from tracemend.kit.prices import Price
+from tracemend.records import Category, Intervention, Trajectory
+from tracemend.topics import TRAJECTORIES
 
 PRICES = {"generator": Price(per_million_new=1e6), "teacher": Price(per_million_prompt=1e6, per_million_new=1e6)}
 
@@ -66,6 +71,41 @@ def test_what_is_measured_belongs_to_no_unit(folder: Path) -> None:
     num_measured = 16  # of the run file's benchmarks, one sample each
     share = num_measured / generator.num_items
     assert costs.unattributed.prompt_tokens == pytest.approx(generator.amount.prompt_tokens * share)
+
+
+def test_work_that_another_run_paid_for_costs_nothing(tmp_path: Path) -> None:
+    """A run over more prompts in the same folder: the samples of the first are found again."""
+    run_small(tmp_path)
+    first = account(tmp_path)
+    more = small().prompts[0].model_copy(update={"count": 45})
+    run_small(tmp_path, prompts=[more, *small().prompts[1:]])
+    second = account(tmp_path)
+    assert second.run != first.run
+    assert 0 < second.total.new_tokens < first.total.new_tokens / 2
+    for field in fields(Amount):
+        assert getattr(second.unattributed, field.name) >= -1e-9, field.name
+    attributed = sum((one.amount for one in second.outcomes), second.unattributed)
+    assert attributed.new_tokens == pytest.approx(second.total.new_tokens)
+
+
+def test_continuations_that_measure_a_trace_are_no_cost_of_its_run(folder: Path, tmp_path: Path) -> None:
+    """They are paid for by a run of their own."""
+    copied = shutil.copytree(folder, tmp_path / "run")
+    before = account(copied)
+
+    async def continued() -> None:
+        async with open_workspace(copied) as workspace:
+            work = [address async for _, address in workspace.ledger.work(paid_by=before.run)]
+            records = [record for address in work for _, record in await workspace.results.read(address)]
+            sample = next(r for r in records if isinstance(r, Trajectory) and r.prompt.category is Category.HARMFUL)
+            step = Intervention(kind=CONTINUATION, strategy="csr", cut_token=0)
+            made = replace(sample, id="trajectory_of_a_place", intervention=step, num_new_tokens=1000)
+            frame = workspace.results.frame([(TRAJECTORIES, made)])
+            await workspace.results.save({"place": frame}, run=f"{before.run}-csr", costs={})
+
+    asyncio.run(continued())
+    after = account(copied)
+    assert replace(after, wall_s=0) == replace(before, wall_s=0)
 
 
 def test_prices_fill_in_for_stages_without_money(folder: Path) -> None:
