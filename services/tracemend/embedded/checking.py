@@ -18,7 +18,7 @@ from tracemend.embedded.architectures import find_architecture
 from tracemend.embedded.calibrations import read_calibrations
 from tracemend.embedded.environment import filled
 from tracemend.embedded.guarding import check_guards
-from tracemend.embedded.plan import Plan, resolve
+from tracemend.embedded.plan import Plan, require_work, resolve
 from tracemend.embedded.resources import longest_response
 from tracemend.embedded.runfile import JudgeRole, ModelSettings, RunFile
 from tracemend.embedded.sourcing import read
@@ -164,6 +164,7 @@ def _calibrations(files: Mapping[JudgeRole, str]) -> str:
 
 
 def _arms(plan: Plan, models: Mapping[str, TextModel]) -> str:
+    require_work(plan.run)
     check_corrections(plan, models=models)
     check_guards(plan)
     check_trainings(plan)

@@ -51,6 +51,8 @@ async def export(opened: OpenRun, arm: str, *, to: Path, what: str, force: bool)
         raise SetupError(f"no arm '{arm}'{did_you_mean(arm, sorted(opened.plan.order))}")
     if to.exists() and not force:
         raise SetupError(f"{to} is there already; name another folder, or replace it with --force")
+    if opened.workspace.folder.resolve().is_relative_to(to.resolve()):
+        raise SetupError(f"{to} holds the run itself, which --force would delete; name another folder")
     results = await results_of(opened.workspace, opened.run)
     if what == "dataset":
         return await _dataset(opened, arm, results, to)

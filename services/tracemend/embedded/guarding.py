@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tracemend.generator.guard_server import ServerSettings
 
 _PATIENCE_S, _LENIENT_PATIENCE_S = 20.0, 2.0
+_LEAST_PAUSE_S = 0.1
 
 
 def open_guard(settings: GuardSettings, *, finder: CueFinder | None) -> Guard:
@@ -166,7 +167,8 @@ class PatientFinder:
             try:
                 return await self._inner.find(prompt, reasoning)
             except Retry as busy:
-                waited_s += busy.after_s
+                pause_s = max(busy.after_s, _LEAST_PAUSE_S)  # who says "at once" for ever is not asked for ever
+                waited_s += pause_s
                 if waited_s > self._patience_s:
                     raise
-                await asyncio.sleep(busy.after_s)
+                await asyncio.sleep(pause_s)

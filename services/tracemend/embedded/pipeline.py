@@ -30,7 +30,7 @@ from tracemend.embedded.intake import prompts_of, seal
 from tracemend.embedded.locating import TemplateLocator
 from tracemend.embedded.measuring import Measurer, benchmark_prompts
 from tracemend.embedded.models import Engine, Target, locate_target, open_helpers
-from tracemend.embedded.plan import Plan, resolve
+from tracemend.embedded.plan import Plan, require_work, resolve
 from tracemend.embedded.progress import Observer
 from tracemend.embedded.redriving import epochs_of, follow_parent, forget_dead
 from tracemend.embedded.reporting import keep_judges, keep_unfinished, write_report
@@ -73,6 +73,7 @@ async def run_pipeline(
         SetupError: The user must change something first.
         BudgetSpent: A limit is reached; the same command goes on once it is raised.
     """
+    require_work(settings)
     resolve(settings)  # a plan that cannot work leaves no folder behind
     async with open_workspace(folder) as workspace:
         if again is not None:

@@ -90,6 +90,12 @@ def resolve(run: RunFile) -> Plan:
     return Plan(run=run, digest=digest, owners=owners, order=order)
 
 
+def require_work(run: RunFile) -> None:
+    """`SetupError` where a run would read its prompts and do nothing with them."""
+    if not run.arms and run.evaluate is None:
+        raise SetupError("the run file asks for nothing: add `arms` to make data, or `evaluate` to measure the target")
+
+
 def _read_by(run: RunFile, arm: str) -> tuple[str, ...]:
     found = [arm]
     for name in found:

@@ -204,32 +204,77 @@ def load_run_file(path: Path) -> RunFile:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise SetupError(f"{path}: no such run file; `tracemend demo` writes one to start from") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SetupError(f"{path}: cannot be read as UTF-8 text: {error}") from None
+    except IsADirectoryError:
+        raise SetupError(f"{path}: is a folder; name the run file in it") from None
+    except UnicodeDecodeError as error:
+        raise SetupError(f"{path}: is not UTF-8 (byte {error.start}); save it as UTF-8") from None
+    except OSError as error:
+        raise SetupError(f"{path}: cannot be read: {error.strerror or error}") from None
     return parse_run_file(text, name=str(path))
 
 
 def parse_run_file(text: str, *, name: str) -> RunFile:
     """`load_run_file` for text that is already in memory; `name` stands before each message."""
-    try:
-        document = yaml.safe_load(text)
-        tree = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise SetupError(f"{name}:{line}: not valid YAML: {error.problem}") from None
-    except yaml.YAMLError as error:
-        raise SetupError(f"{name}: not valid YAML: {error}") from None
+    tree, document = _read(text, name)
     if not isinstance(document, dict):
         raise SetupError(f"{name}: a run file is a mapping that begins with `name:`; this is {_kind(document)}")
     try:
         return RunFile.model_validate(document)
     except ValidationError as error:
-        lines = [f"{name}:{_line(tree, e['loc'])}: {_message(e)}" for e in error.errors(include_url=False)]
+        lines = [f"{name}:{_line(tree, _place(e))}: {_message(e)}" for e in error.errors(include_url=False)]
         raise SetupError("\n".join(lines)) from None
 
 
+def _read(text: str, name: str) -> tuple[yaml.Node | None, Any]:
+    """The document with the tree that knows its lines; `SetupError` where it is no YAML or says something twice."""
+    try:
+        loader = yaml.SafeLoader(text)
+        tree = loader.get_single_node()
+        _check_keys_differ(tree, name)
+        loader.deep_construct = True  # refuses a list or mapping that holds itself
+        return tree, loader.construct_document(tree) if tree else None
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise SetupError(f"{name}:{line}: not valid YAML: {error.problem}") from None
+    except (yaml.YAMLError, ValueError) as error:  # a date that there is not, for one
+        raise SetupError(f"{name}: not valid YAML: {error}") from None
+    except RecursionError:
+        raise SetupError(f"{name}: not valid YAML: lists or mappings are nested too deeply") from None
+
+
+def _check_keys_differ(tree: yaml.Node | None, name: str) -> None:
+    """YAML takes the last of two equal keys and drops the first: an arm or a setting would be lost without a word."""
+    rest, seen = [tree] if tree else [], set()
+    while rest:
+        node = rest.pop()
+        if id(node) in seen:  # an alias
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            lines: dict[tuple[str, str], int] = {}
+            for key, value in node.value:
+                named, line = (key.tag, str(key.value)), key.start_mark.line + 1
+                if named in lines and isinstance(key, yaml.ScalarNode):
+                    raise SetupError(f"{name}:{line}: key '{key.value}' is there already, in line {lines[named]}")
+                lines[named] = line
+                rest.append(value)
+        elif isinstance(node, yaml.SequenceNode):
+            rest += node.value
+
+
+def _place(error: ErrorDetails) -> tuple[int | str, ...]:
+    """Where an error is; what is found wrong in the file as a whole begins with the place."""
+    place, told, _ = error["msg"].removeprefix("Value error, ").partition(": ")
+    return error["loc"] or (tuple(place.split(".")) if told else ())
+
+
 def _message(error: ErrorDetails) -> str:
-    where = ".".join(str(part) for part in error["loc"]) or "the file"
+    if not error["loc"]:
+        return error["msg"].removeprefix("Value error, ")
+    if error["loc"][-1] == "[key]":
+        where = ".".join(str(part) for part in error["loc"][:-1])
+        return f"{where}: YAML reads this name as a number or a switch; write it in quotes"
+    where = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         return f"{where}: unknown key{did_you_mean(str(error['loc'][-1]), _known_keys(error['loc']))}"
     if error["type"] == "missing":

@@ -109,5 +109,6 @@ def _lock(path: Path) -> IO[str]:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         handle.close()
-        raise SetupError(f"{path.parent.parent}: another tracemend process is working on this run") from None
+        busy = f"{path.parent.parent}: another tracemend process is working on this run"
+        raise SetupError(f"{busy}; wait for it to end, or take another folder") from None
     return handle

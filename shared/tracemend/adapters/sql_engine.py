@@ -10,6 +10,7 @@ network share.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -93,7 +94,9 @@ class Database:
                 if getattr(error.orig, "sqlstate", None) in _GIVEN_UP and num_tries < _NUM_TRIES:
                     num_tries += 1
                 elif self._may_pass(error):
-                    reason = f"the ledger at {self.shown} is out of reach: {error.orig}"
+                    is_full = self.is_sqlite and "is full" in str(error.orig)
+                    what = "has no room: free some, and the same command goes on" if is_full else "is out of reach"
+                    reason = f"the ledger at {self.shown} {what}: {error.orig}"
                     raise Retry(reason, after_s=_RETRY_AFTER_S) from error
                 else:
                     raise
@@ -108,6 +111,12 @@ class Database:
             return error.connection_invalidated or isinstance(error, exc.OperationalError)
         return isinstance(error, exc.OperationalError) and any(said in str(error.orig) for said in _PASSING)
 
+    def _remedy(self) -> str:
+        folder = Path(self.target.database or "").parent
+        if not self.is_sqlite or os.access(folder, os.W_OK):
+            return ""
+        return f"; looking takes a writable folder as well, which {folder} is not: look at a copy of it"
+
     def _open(self) -> Engine:
         try:
             if self.is_sqlite:
@@ -117,7 +126,7 @@ class Database:
                 bring_up_to_date(connection, self.shown)
         except (exc.DBAPIError, exc.NoSuchModuleError, OSError) as error:
             reason = error.orig if isinstance(error, exc.DBAPIError) else error
-            raise SetupError(f"cannot open the ledger at {self.shown}: {reason}") from error
+            raise SetupError(f"cannot open the ledger at {self.shown}: {reason}{self._remedy()}") from error
         return engine
 
 

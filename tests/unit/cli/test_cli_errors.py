@@ -30,7 +30,7 @@ def _file(folder: Path) -> str:
 
 MISTAKES: dict[str, tuple[Arguments, list[str]]] = {
     "no such run file": (lambda f: ["run", str(f / "no.yaml"), "--out", str(f / "o")], ["no.yaml", "no such run file"]),
-    "a folder for a run file": (lambda f: ["run", str(f), "--out", str(f / "o")], ["cannot be read"]),
+    "a folder for a run file": (lambda f: ["run", str(f), "--out", str(f / "o")], ["is a folder"]),
     "not UTF-8": (lambda f: _run(f, b"name: \xff"), ["run.yaml", "UTF-8"]),
     "broken YAML": (lambda f: _run(f, "name: [a\nseed: 1"), ["run.yaml:2", "not valid YAML"]),
     "an empty file": (lambda f: _run(f, ""), ["empty"]),
@@ -172,3 +172,17 @@ def test_a_plan_of_another_release_is_refused_with_the_reason(
         main(["verify", str(tmp_path)])
     assert ended.value.code == 2
     assert "another release" in capsys.readouterr().err
+
+
+def test_a_place_that_takes_no_files_is_named_without_a_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_small(tmp_path)
+    (tmp_path / "state" / "lock").unlink(missing_ok=True)
+    (tmp_path / "state" / "lock").symlink_to("/sys/kernel/lock")  # nobody, root included, creates files in /sys
+    with pytest.raises(SystemExit) as ended:
+        main(["gc", str(tmp_path)])
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert str(tmp_path / "state" / "lock") in told
+    assert "run the command again" in told

@@ -99,6 +99,16 @@ async def test_a_busy_detector_is_asked_again_until_patience_ends() -> None:
     assert (told.step, told.labels) == (-1, ("busy",))
 
 
+async def test_a_detector_that_is_always_ready_at_once_and_never_is_is_given_up() -> None:
+    class Promising(WordFinder):
+        async def find(self, prompt: Prompt, reasoning: Text) -> Cue:
+            raise Retry("soon", after_s=0.0)
+
+    async with asyncio.timeout(10):
+        with pytest.raises(Retry, match="soon"):
+            await PatientFinder(Promising(), is_lenient=False, patience_s=0.3).find(prompt(), Text("One."))
+
+
 async def test_a_guard_that_only_looks_on_waits_for_no_hanging_detector() -> None:
     class Hanging(WordFinder):
         async def find(self, prompt: Prompt, reasoning: Text) -> Cue:
