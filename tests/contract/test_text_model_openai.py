@@ -151,6 +151,12 @@ async def test_refusals_and_parts_are_text() -> None:
     assert (await ask(faults.good(parts)))[0].text.reveal() == "one two"
 
 
+async def test_a_reply_that_the_server_broke_off_is_asked_for_again() -> None:
+    completion, endpoint = await ask(faults.good("half a", finish="abort"), faults.good("whole"))
+    assert completion.text.reveal() == "whole"
+    assert len(endpoint.bodies) == 2
+
+
 async def test_half_a_surrogate_in_a_reply_survives_as_text() -> None:
     completion, _ = await ask(
         faults.reply(b'{"choices": [{"message": {"content": "a\\ud800b"}, "finish_reason": null}]}')

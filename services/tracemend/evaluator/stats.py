@@ -15,6 +15,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 from tracemend.evaluator.settings import StatisticsSettings
 
@@ -78,9 +79,7 @@ def reduction_interval(
     import numpy as np
 
     value = 1 - math.fsum(ours) / math.fsum(theirs)
-    pairs = np.asarray([[*ours, 0.0, 1.0], [*theirs, 1.0, 0.0]], dtype=np.float64)
-    random = np.random.default_rng(settings.seed)
-    drawn = pairs[:, random.integers(0, pairs.shape[1], size=(settings.resamples, pairs.shape[1]))].mean(axis=2)
+    drawn = _drawn_means([[*ours, 0.0, 1.0], [*theirs, 1.0, 0.0]], settings)
     # A ratio over nothing is harm that has grown beyond any bound, or none on either side.
     ratios = np.divide(drawn[0], drawn[1], out=np.where(drawn[0] > 0, np.inf, 1.0), where=drawn[1] > 0)
     tail = (1 - settings.confidence) / 2
@@ -122,14 +121,23 @@ def adjusted_rate(rate: float, *, sensitivity: float, specificity: float) -> flo
 def _bootstrap(scores: Sequence[float], settings: StatisticsSettings) -> tuple[float, float]:
     import numpy as np
 
-    values = np.asarray(scores, dtype=np.float64)
-    random = np.random.default_rng(settings.seed)
-    means = np.empty(settings.resamples)
-    rows = max(1, _CELLS // len(values))
-    for start in range(0, settings.resamples, rows):
-        count = min(rows, settings.resamples - start)
-        drawn = random.integers(0, len(values), size=(count, len(values)))
-        means[start : start + count] = values[drawn].mean(axis=1)
+    (means,) = _drawn_means([scores], settings)
     tail = (1 - settings.confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def _drawn_means(series: Sequence[Sequence[float]], settings: StatisticsSettings) -> Any:
+    """The means of each of `series` over prompts drawn with replacement, the same ones for all: (series, resamples)."""
+    import numpy as np
+
+    values = np.asarray(series, dtype=np.float64)
+    num_prompts = values.shape[1]
+    random = np.random.default_rng(settings.seed)
+    means = np.empty((len(series), settings.resamples))
+    rows = max(1, _CELLS // num_prompts)
+    for start in range(0, settings.resamples, rows):
+        count = min(rows, settings.resamples - start)
+        drawn = random.integers(0, num_prompts, size=(count, num_prompts))
+        means[:, start : start + count] = values[:, drawn].mean(axis=2)
+    return means

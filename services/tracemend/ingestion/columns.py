@@ -54,9 +54,15 @@ class Columns:
                 continue
             if mapping is None:
                 mapping = resolve(self.columns, list(record.values), where=record.where)
-            yield self._row(record, mapping)
+            yield self._shallow_row(record, mapping)
         if not seen:
             raise SetupError(f"{path} holds no rows: remove it from `path` or fill it")
+
+    def _shallow_row(self, record: Record, mapping: Mapping[str, str]) -> Row | BadRow:
+        try:
+            return self._row(record, mapping)
+        except RecursionError:
+            return self._bad(record, "too_deep", "lists lie in lists, too deep to be read as a tag")
 
     def _row(self, record: Record, mapping: Mapping[str, str]) -> Row | BadRow:
         values = {name: record.values.get(column) for name, column in mapping.items()}
@@ -115,7 +121,9 @@ def resolve(columns: Mapping[str, str], available: list[str], *, where: str) -> 
 
 def _there(available: list[str]) -> str:
     shown = [_plain(name)[:40] for name in available[:30]]
-    return f"the columns are: {', '.join(shown) or 'none'}{', …' if len(available) > len(shown) else ''}"
+    told = f"the columns are: {', '.join(shown) or 'none'}{', …' if len(available) > len(shown) else ''}"
+    separator = next((sign for sign in ";\t|" if len(available) == 1 and sign in str(available[0])), "")
+    return f"{told}; if {separator!r} separates them, set `delimiter`" if separator else told
 
 
 def _category(value: object) -> Category | None:

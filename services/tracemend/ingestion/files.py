@@ -110,6 +110,8 @@ def _matches(entry: str, suffixes: tuple[str, ...]) -> list[Path]:
     if path.is_dir():
         pattern = f"{entry.rstrip('/')}/*{suffixes[0]}"
         raise SetupError(f"{entry} is a folder: name its files (`{pattern}`), or use `source: huggingface`")
+    if path.exists():
+        raise SetupError(f"{entry} is no plain file (a device or a pipe): save what it gives to a file and name that")
     if any(sign in entry for sign in "*?["):
         files = [Path(name) for name in sorted(glob.glob(str(path), recursive=True)) if Path(name).is_file()]
         if not files:

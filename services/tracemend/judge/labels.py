@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from tracemend.redaction import Text
 
 _MAX_CELL_CHARS = 10_000_000
 """The csv module's own limit of 131,072 is less than a long reasoning."""
+_SURPLUS = "cells that no column has"
 _REQUIRED = ("prompt", "response", "label")
 _OPTIONAL = ("reasoning", "reference")
 LABELS = {
@@ -123,14 +125,27 @@ def rows_of(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 def _csv_records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         before = csv.field_size_limit(_MAX_CELL_CHARS)  # the limit is the process's, and others read under theirs
-        reader = csv.DictReader(file)
+        reader = csv.DictReader(file, restkey=_SURPLUS, strict=True)
         try:
+            if twice := [name for name, number in Counter(reader.fieldnames or ()).items() if number > 1]:
+                raise SetupError(f"{path}:1: two columns are named '{twice[0]}'; give each a name of its own")
             records = [(f"{path}:{reader.line_num}", fields) for fields in reader]
         except csv.Error as error:
-            raise SetupError(f"{path}:{reader.line_num}: {error}; quote cells that hold line breaks") from None
+            raise SetupError(
+                f"{path}:{reader.reader.line_num}: {error}; quote cells with line breaks and double the quotes in them"
+            ) from None
         finally:
             csv.field_size_limit(before)
-    yield from records
+    for where, fields in records:
+        if _SURPLUS in fields:
+            raise SetupError(f"{where}: more cells than the header names; quote cells that hold commas")
+        yield where, fields
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(fields := dict(pairs)) != len(pairs):
+        raise ValueError("a name stands twice")
+    return fields
 
 
 def _json_records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -139,9 +154,9 @@ def _json_records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             if not line.strip():
                 continue
             try:
-                fields = json.loads(line)
+                fields = json.loads(line, object_pairs_hook=_unique)
             except (ValueError, RecursionError) as error:
-                reason = error.msg if isinstance(error, json.JSONDecodeError) else "not JSON"
+                reason = error.msg if isinstance(error, json.JSONDecodeError) else "not JSON, or a name stands twice"
                 raise SetupError(f"{path}:{number}: {reason}; every line is one JSON object") from None
             if not isinstance(fields, dict):
                 raise SetupError(f"{path}:{number}: not an object; every line is one JSON object")

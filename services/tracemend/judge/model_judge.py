@@ -43,7 +43,9 @@ class ModelJudge:
             return Opinion(value=Value.UNKNOWN, labels=("empty",))
         windows, covers = self.windows.cut(question.text.reveal())
         prompt = clipped(question.prompt.text, self.windows.max_chars)
-        opinion = combined(await all_of(self._ask(question, prompt, window) for window in windows))
+        opinions = await all_of(self._ask(question, prompt, window) for window in windows)
+        # A solution states its result in one place, so the other windows do not: they prove nothing.
+        opinion = combined(opinions, must_agree=question.axis is Axis.CORRECTNESS)
         is_whole = covers and len(question.prompt.text) <= self.windows.max_chars
         return opinion if is_whole else truncated(opinion)
 

@@ -38,10 +38,14 @@ class Windows:
         return [text[start : start + self.max_chars] for start in starts], covers
 
 
-def combined(opinions: Sequence[Opinion]) -> Opinion:
-    """One opinion from those on the windows of a text: the worst value, its highest score, all that was spent."""
-    value = next(value for value in _SEVERITY if any(opinion.value is value for opinion in opinions))
-    deciding = [opinion for opinion in opinions if opinion.value is value]
+def combined(opinions: Sequence[Opinion], *, must_agree: bool = False) -> Opinion:
+    """One opinion from those on the windows of a text: the worst value, its highest score, all that was spent. Where
+    they `must_agree`, safe and unsafe together are unknown."""
+    values = {opinion.value for opinion in opinions}
+    value = next(value for value in _SEVERITY if value in values)
+    if must_agree and {Value.SAFE, Value.UNSAFE} <= values:
+        value = Value.UNKNOWN
+    deciding = [opinion for opinion in opinions if opinion.value is value] or opinions
     if len(opinions) == 1:
         return opinions[0]
     labels = dict.fromkeys(label for opinion in deciding for label in opinion.labels)

@@ -125,7 +125,7 @@ def completion_of(body: Mapping[str, Any]) -> Completion:
     if not isinstance(choice, dict):
         raise Retry("malformed_reply", after_s=0.0)
     stated = choice.get("finish_reason")
-    if stated == "error":
+    if stated in ("error", "abort"):  # the server's own trouble: what is there was cut off
         raise Retry("provider_error", after_s=0.0)
     message = choice.get("message")
     reasoning = None

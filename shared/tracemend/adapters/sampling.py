@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import torch
 
 _MASK_32 = 0xFFFFFFFF
+_GREEDY_BELOW = 1e-5
+"""Temperatures that fp32 cannot divide logits by draw the most likely token, as they would without rounding."""
 
 
 class Sampler:
@@ -41,10 +43,10 @@ class Sampler:
         def column(values: list[float]) -> torch.Tensor:
             return torch.tensor(values, dtype=torch.float32, device=device)[:, None]
 
-        self._greedy_R = torch.tensor([s.temperature <= 0 for s in samplings], device=device)
-        self._all_greedy = all(s.temperature <= 0 for s in samplings)
-        self._any_greedy = any(s.temperature <= 0 for s in samplings)
-        self._inverse_temperature_R1 = column([1 / s.temperature if s.temperature > 0 else 1.0 for s in samplings])
+        are_greedy = [s.temperature < _GREEDY_BELOW for s in samplings]
+        self._greedy_R = torch.tensor(are_greedy, device=device)
+        self._all_greedy, self._any_greedy = all(are_greedy), any(are_greedy)
+        self._inverse_temperature_R1 = column([1 / max(s.temperature, _GREEDY_BELOW) for s in samplings])
         self._top_p_R1 = column([s.top_p for s in samplings]) if any(s.top_p < 1 for s in samplings) else None
         top_ks = [min(s.top_k, vocab) or vocab for s in samplings]
         self._top_k_R1 = torch.tensor(top_ks, device=device)[:, None] if min(top_ks, default=vocab) < vocab else None

@@ -127,7 +127,7 @@ class _Cutter:
 
 def _message(row: AnyRow) -> Any:
     if isinstance(row, UnreadableRow):
-        return pb.PromptRow(where=row.where, source=row.source, reason=row.reason, detail=row.detail)
+        return _refused(row.where, row.source, row.reason, row.detail)
     if isinstance(row, Mapping):
         row = PromptRow(**row)
     where = row.where if isinstance(row, PromptRow) else row.id
@@ -135,8 +135,8 @@ def _message(row: AnyRow) -> Any:
         message = pb.PromptRow(
             text=row.text.reveal(),
             category=_CATEGORIES[row.category],
-            source=row.source,
-            where=where,
+            source=_named(row.source),
+            where=_named(where),
             licence=row.licence,
             split=row.split,
             tags=row.tags,
@@ -150,4 +150,13 @@ def _message(row: AnyRow) -> Any:
 
 
 def _unfit(row: PromptRow | Prompt, where: str, reason: str, detail: str) -> Any:
-    return pb.PromptRow(where=where, source=row.source, reason=reason, detail=detail)
+    return _refused(where, row.source, reason, detail)
+
+
+def _refused(where: str, source: str, reason: str, detail: str) -> Any:
+    return pb.PromptRow(where=_named(where), source=_named(source), reason=reason, detail=_named(detail))
+
+
+def _named(words: str) -> str:
+    """What names a place: the bytes of a file's name that are no text become question marks."""
+    return words.encode("utf-8", "replace").decode()

@@ -61,6 +61,13 @@ def test_draws_follow_the_distribution_of_transformers_warpers(sampling: Samplin
     assert (seen - expected).abs().max() < 4 * (0.25 / num_draws) ** 0.5
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1e-320, 1e-38, 1e-6])
+def test_a_temperature_too_small_to_divide_by_draws_the_most_likely_token(temperature: float) -> None:
+    many = logits(8)
+    drawn = sampler(*[Sampling(temperature=temperature, top_p=0.9)] * 8).draw(many, torch.arange(8))
+    assert drawn.equal(many.argmax(dim=-1))
+
+
 def test_a_row_draws_the_same_whatever_stands_beside_it() -> None:
     many, positions = logits(8), torch.arange(8) + 5
     together = sampler(*[PLAIN] * 8).draw(many, positions)

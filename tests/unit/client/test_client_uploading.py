@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from tests import builders
 from tests.cutting_proxy import cutting_proxy
 from tests.ingestion_server import Served, ingestion, plan
 
+from tracemend.api.ingestion.v1 import ingestion_service_pb2 as pb
 from tracemend.client import AsyncClient, CallError, Progress, PromptRow, UnreadableRow
 from tracemend.client.rows import CHUNK_BYTES, CHUNK_ROWS, chunks_of
 from tracemend.ingestion.rows import BadRow, Row
@@ -128,6 +130,20 @@ async def test_rows_come_as_records_mappings_and_failures(tmp_path: Path) -> Non
         ("s:4", "bad_unicode"),
         ("s:5", "too_long"),
     ]
+
+
+async def test_a_file_name_that_is_no_text_holds_up_no_row() -> None:
+    odd = os.fsdecode(b"prompts-\xff.csv") + ":2"
+    rows_of_it = [
+        UnreadableRow(where=odd, source=odd, reason="not_csv", detail=odd),
+        PromptRow(text=Text("\ud800"), category=Category.HARMFUL, source=odd, where=odd),
+        PromptRow(text=Text("fine"), category=Category.HARMFUL, source=odd, where=odd),
+    ]
+    (chunk,) = [chunk async for chunk in chunks_of(rows_of_it)]
+    assert chunk.num_rows == 3
+    sent = pb.PromptRows.FromString(chunk.content).rows
+    assert [row.reason for row in sent] == ["not_csv", "bad_unicode", ""]
+    assert {row.where for row in sent} == {"prompts-?.csv:2"}
 
 
 async def test_equal_rows_give_equal_chunks_within_their_bounds() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import tracemalloc
 from collections.abc import Callable
 
 import pytest
@@ -17,12 +18,23 @@ from tracemend.evaluator.stats import (
     detectable_difference,
     difference_interval,
     mean_interval,
+    reduction_interval,
     wilson,
 )
 
 FAST = StatisticsSettings(resamples=300)
 SCORES = st.lists(st.sampled_from([0.0, 0.2, 0.4, 0.5, 1.0]), min_size=1, max_size=30)
 PAIRS = st.lists(st.tuples(st.sampled_from([0.0, 0.5, 1.0]), st.sampled_from([0.0, 0.5, 1.0])), min_size=1, max_size=30)
+
+
+def test_the_bootstraps_of_a_large_set_are_held_in_slices() -> None:
+    ours, theirs = ([float(index % modulus == 0) for index in range(30_000)] for modulus in (7, 3))
+    tracemalloc.start()
+    try:
+        assert reduction_interval(ours, theirs, FAST) is not None
+        assert tracemalloc.get_traced_memory()[1] < 150e6
+    finally:
+        tracemalloc.stop()
 
 
 # ------------------------------------------------------------------------------------------- wilson

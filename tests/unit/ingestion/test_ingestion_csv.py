@@ -34,6 +34,13 @@ def test_quoted_line_breaks_marks_and_blank_lines_are_read_as_spreadsheets_write
     assert outline(read(tmp_path, gzip.compress(content), "rows.csv.gz"))[1] == ("5", "plain")
 
 
+def test_a_device_and_another_delimiter_are_named_for_what_they_are(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="no plain file"):
+        list(sources.create("csv", path="/dev/null", category="benign"))
+    with pytest.raises(SetupError, match="if ';' separates them, set `delimiter`"):
+        read(tmp_path, b"id;prompt\n1;how\n")
+
+
 def test_another_delimiter_is_an_option(tmp_path: Path) -> None:
     assert outline(read(tmp_path, b"id\tprompt\n1\ta,b\n", delimiter="\t")) == [("2", "a,b")]
     with pytest.raises(SetupError, match="delimiter"):

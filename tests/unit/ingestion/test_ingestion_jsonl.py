@@ -62,6 +62,22 @@ def test_an_array_and_gzipped_lines_read_alike(tmp_path: Path) -> None:
     assert read(array)[1].where == f"{array}[1]"
 
 
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+def test_an_object_that_says_something_twice_is_kept_aside(tmp_path: Path, name: str) -> None:
+    rows = b'{"prompt": "one", "prompt": "other"}', b'{"prompt": "two"}'
+    content = b"\n".join(rows) if name.endswith("l") else b"[" + b",".join(rows) + b"]"
+    found = read(written(tmp_path, content, name))
+    assert only_bad(found).reason == "repeated_name"
+    assert [row.text.reveal() for row in found if isinstance(row, Row)] == ["two"]
+
+
+def test_a_tag_of_lists_in_lists_without_end_is_kept_aside(tmp_path: Path) -> None:
+    deep = b'{"prompt": "one", "k": ' + b"[" * 900 + b"]" * 900 + b"}"
+    found = read(written(tmp_path, deep + b'\n{"prompt": "two", "k": [1]}'), columns={"text": "prompt", "k": "k"})
+    assert only_bad(found).reason == "too_deep"
+    assert len(found) == 2
+
+
 def test_several_files_and_globs_follow_one_another_and_the_limit_spans_them(tmp_path: Path) -> None:
     for name in "ab":
         written(tmp_path, f'{{"prompt": "{name}1"}}\n\n{{"prompt": "{name}2"}}\n'.encode(), f"{name}.jsonl")

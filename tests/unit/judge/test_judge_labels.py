@@ -57,6 +57,10 @@ def test_a_cell_of_a_megabyte_is_read(tmp_path: Path) -> None:
         ("a.jsonl", b"\xff\xfe", "not UTF-8"),
         ("a.jsonl", "[" * 100_000, "one JSON object"),
         ("a.csv", "prompt,response,label\nx,y\n", r"a\.csv:2: no column label"),
+        ("a.csv", "label,prompt,response\nsafe,how, then,so .\n", r"a\.csv:2: more cells than the header names"),
+        ("a.csv", "prompt,response,label,label\nx,y,safe,unsafe\n", "two columns are named 'label'"),
+        ("a.csv", 'prompt,response,label\nx,"y,safe\nx,z,safe\n', r"a\.csv:3: .*double the quotes"),
+        ("a.jsonl", '{"prompt": "p", "response": "r", "label": 0, "label": 1}\n', "a name stands twice"),
         ("a.parquet", "", r"\.csv or \.jsonl"),
     ],
 )

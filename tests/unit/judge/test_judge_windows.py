@@ -9,10 +9,11 @@ from tests.fakes import FakeModel
 from tests.unit.judge.questions import question, said
 
 from tracemend.judge.judges.llama_guard import llama_guard
+from tracemend.judge.judges.rubric import rubric
 from tracemend.judge.opinions import Opinion
 from tracemend.judge.windows import Windows, combined
 from tracemend.kit.ports import ModelRequest
-from tracemend.records import Value
+from tracemend.records import Axis, Value
 
 
 @given(st.integers(0, 5_000), st.integers(200, 900))
@@ -56,6 +57,26 @@ def test_the_worst_window_decides(values: str, expected: Value) -> None:
     whole = combined(opinions)
     assert whole.value is expected
     assert whole.money == len(opinions)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [("unsafe safe", Value.UNKNOWN), ("unsafe unsafe", Value.UNSAFE), ("safe safe", Value.SAFE)],
+)
+def test_where_windows_must_agree_a_contradiction_is_unknown(values: str, expected: Value) -> None:
+    assert combined([Opinion(value=Value(value)) for value in values.split()], must_agree=True).value is expected
+
+
+def test_a_right_result_at_the_end_of_a_long_solution_is_not_called_wrong() -> None:
+    def by_content(request: ModelRequest) -> str:
+        word = "right" if "it is 42" in request.messages[1]["content"] else "wrong"
+        return f'{{"verdict": "{word}"}}'
+
+    judge = rubric(model=FakeModel(by=by_content), style="binary", max_chars=1_000)
+    long = question("step by step . " * 500 + "it is 42", axis=Axis.CORRECTNESS, reference="42")
+    assert said(judge, long).value is Value.UNKNOWN
+    short = question("it is 42", axis=Axis.CORRECTNESS, reference="42")
+    assert said(judge, short).value is Value.SAFE
 
 
 def test_harm_in_the_middle_of_a_huge_text_is_found() -> None:

@@ -113,4 +113,4 @@ class Decontamination:
 
     def _refusal(self, index: int, how: str) -> Refusal:
         matched = self._ids[index]
-        return Refusal(reason="contaminated", detail=f"evaluation prompt {matched}: the row {how}", matched=matched)
+        return Refusal(reason="contaminated", detail=f"repeats an evaluation prompt: the row {how}", matched=matched)

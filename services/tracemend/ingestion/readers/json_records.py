@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from tracemend.ingestion.columns import Record
 from tracemend.ingestion.files import Line, lines, not_utf8, opened, too_long
@@ -50,7 +50,7 @@ def _array(path: Path, file: IO[bytes], source: str) -> Iterator[Record | BadRow
             f"convert it to JSON Lines, for example with `jq -c '.[]'`"
         )
     try:
-        values = json.loads(content.removeprefix(_BOM).decode("utf-8"))
+        values = json.loads(content.removeprefix(_BOM).decode("utf-8"), object_pairs_hook=_object)
     except UnicodeDecodeError as error:
         raise SetupError(f"{path}: {not_utf8(error.start, error.object[error.start])}") from None
     except json.JSONDecodeError as error:
@@ -81,7 +81,7 @@ def _parsed(line: Line) -> object | None:
     if not text.strip():
         return None
     try:
-        value: object = json.loads(text)
+        value: object = json.loads(text, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
         detail = f"column {error.colno}: {error.msg}; each line must be one whole JSON object"
         raise _Unreadable("not_json", detail) from None
@@ -92,7 +92,19 @@ def _parsed(line: Line) -> object | None:
     return value
 
 
+class _Ambiguous(dict[str, Any]):
+    """An object with a key that is there twice."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    return found if len(found) == len(pairs) else _Ambiguous(found)
+
+
 def _record(value: object, *, where: str, source: str) -> Record | BadRow:
+    if isinstance(value, _Ambiguous):
+        detail = "a name stands twice in the object: which value is meant? Keep one of them"
+        return BadRow(where=where, source=source, reason="repeated_name", detail=detail)
     if isinstance(value, dict):
         return Record(where=where, values=value)
     detail = f"expected an object with named fields, found {type(value).__name__}"
