@@ -7,6 +7,7 @@ with the same command.
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Sequence
 
@@ -16,6 +17,9 @@ from tracemend.kit.own_process import settle
 EXIT_FAILED = 1
 EXIT_SETUP = 2
 EXIT_INTERRUPTED = 130
+
+_OF_THE_DISK = frozenset({errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPERM, errno.EROFS})
+"""What the owner of a disk can mend: rights, room, a mount that takes no writes."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -31,6 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except TracemendError as error:
         print(f"tracemend: {error}", file=sys.stderr)
         raise SystemExit(EXIT_FAILED) from None
+    except OSError as error:
+        if error.errno not in _OF_THE_DISK:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"tracemend: {where}{error.strerror}; mend that, then run the command again", file=sys.stderr)
+        raise SystemExit(EXIT_SETUP) from None
     except KeyboardInterrupt:
         raise SystemExit(EXIT_INTERRUPTED) from None
 

@@ -24,6 +24,7 @@ judge_app = typer.Typer(
 app.add_typer(judge_app, name="judge")
 guard_app = typer.Typer(
     help="Watch a model's reasoning while it writes, and turn it where it turns.",
+    short_help="An OpenAI-compatible server whose reasoning is watched.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

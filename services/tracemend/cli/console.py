@@ -100,7 +100,7 @@ class LiveProgress:
             self._draw()
 
     def say(self, text: str) -> None:
-        self._console.print(f"  {inert(text)}", markup=False, highlight=False)
+        self._console.print(Padding(Styled(inert(text)), (0, 0, 0, 2)))
 
     def close(self, *, finished: bool = True) -> None:
         """End the display."""

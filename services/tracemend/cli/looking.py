@@ -8,6 +8,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from rich.padding import Padding
+from rich.text import Text as Styled
+
 from tracemend.cli.showing import checks, inert, print_json, table, wide_console
 from tracemend.embedded.laws import Finding, check_laws
 from tracemend.embedded.looking import OpenRun, open_run
@@ -16,6 +19,8 @@ from tracemend.embedded.reporting import rewrite_report
 from tracemend.evaluator.service import ALL, HEADLINE
 
 EXIT_BROKEN = 3
+_NARROW = 100
+"""Columns of a terminal, below which remedies are put under what they are for instead of beside it."""
 
 
 def verify(folder: Path, *, as_json: bool) -> None:
@@ -45,16 +50,22 @@ def report(folder: Path, *, as_json: bool) -> None:
             return await rewrite_report(opened)
 
     path = asyncio.run(body())
-    content = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     if as_json:
+        content = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         arms = {arm: facts["metrics"] for arm, facts in content["arms"].items()}
         print_json({"report": str(path), "arms": arms})
         return
+    print(path)
+    show_headline(path)
+
+
+def show_headline(path: Path) -> None:
+    """Print the headline figures of every arm of the report at `path`, over all splits."""
+    content = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     console = wide_console()
-    console.print(str(path), markup=False, soft_wrap=True)
     if content["synthetic"]:
         console.print("SYNTHETIC: figures of the proving ground say nothing about real models", style="yellow")
-    shown = table("arm", *(name.replace("_", " ") for name in HEADLINE))
+    shown = table("%, with interval", *(name.replace("_", " ") for name in HEADLINE))
     for arm, facts in content["arms"].items():
         shown.add_row(arm, *(_estimate(facts["metrics"].get(name, {}).get(ALL)) for name in HEADLINE))
     console.print(shown)
@@ -63,7 +74,13 @@ def report(folder: Path, *, as_json: bool) -> None:
 def _estimate(figure: dict[str, Any] | None) -> str:
     if figure is None or figure["value"] is None:
         return "–"
-    return f"{figure['value']:.2f} [{figure['low']:.2f}, {figure['high']:.2f}]"
+    value, low, high = (_percent(figure[name]) for name in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
+
+
+def _percent(share: float) -> str:
+    percent = 100 * share
+    return f"{percent:.1f}" if 0 < percent < 9.95 else f"{percent:.0f}"
 
 
 def show_failures(folder: Path, *, as_json: bool) -> None:
@@ -81,6 +98,11 @@ def show_failures(folder: Path, *, as_json: bool) -> None:
     if unfinished or not found:
         console.print(unfinished or "Every row was admitted, and every unit kept or corrected.")
     if not found:
+        return
+    if console.width < _NARROW:
+        for failure in found:
+            console.print(Styled(f"{failure.number:,} {failure.where}: {failure.state} ({failure.reason})"))
+            console.print(Padding(Styled(inert(failure.remedy), style="dim"), (0, 0, 0, 2)))
         return
     shown = table("where", "state", "reason", "number", "what to do", right=("number",))
     for failure in found:

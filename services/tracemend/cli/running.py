@@ -55,8 +55,9 @@ def demo(out: Path, *, as_json: bool) -> None:
     if as_json:
         _tell_end(finished)
     else:
-        print(f"Report:  {finished.report}\nRun file: {out / 'run.yaml'}  (copy it, name your own model and prompts)")
-        print(f"Next:    tracemend doctor MODEL_FOLDER · tracemend verify {shlex.quote(str(out))}")
+        _show(finished)
+        print(f"Run file: {out / 'run.yaml'}  (copy it, name your own model and prompts)")
+        print(f"Next:     tracemend verify {shlex.quote(str(out))} · tracemend doctor MODEL_FOLDER")
 
 
 def run(run_file: Path, out: Path, *, limit: int | None, dry_run: bool, from_phase: str | None, as_json: bool) -> None:
@@ -78,7 +79,18 @@ def run(run_file: Path, out: Path, *, limit: int | None, dry_run: bool, from_pha
     if as_json:
         _tell_end(finished)
     else:
-        print(f"Report:  {finished.report or 'none (the run file has no `evaluate` section)'}")
+        _show(finished)
+
+
+def _show(finished: Finished) -> None:
+    """What was found, and where the report lies."""
+    if finished.report is None:
+        print("Report:   none (the run file has no `evaluate` section)")
+        return
+    from tracemend.cli.looking import show_headline
+
+    show_headline(finished.report)
+    print(f"Report:   {finished.report}")
 
 
 def _tell_end(finished: Finished) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -194,11 +195,12 @@ def drawn(found: Figures, *, width: int) -> RenderableType:
 def _queues(found: Figures, *, is_wide: bool) -> Table:
     more = ["topic"] if is_wide else []
     table = _table("queue", *more, right=("waiting", "lag", "put back", "workers", "done/s", "left"))
+    num_of = Counter(one.group for one in found.queues)
     for one in sorted(found.queues, key=lambda queue: (-queue.lag_s, queue.group, queue.topic)):
         is_left = one.num_waiting and not one.num_members
         late = "yellow" if one.lag_s > _LATE_S else ""
         table.add_row(
-            one.group,
+            one.group if is_wide or num_of[one.group] == 1 else f"{one.group}\n  {_stem(one.topic)}",
             *([one.topic.removeprefix("tracemend.")] if is_wide else []),
             f"{one.num_waiting:,}",
             Styled(_time(one.lag_s) if one.num_waiting else "", style=late),
@@ -208,6 +210,11 @@ def _queues(found: Figures, *, is_wide: bool) -> Table:
             _time(one.left_s) if one.left_s is not None else "",
         )
     return table
+
+
+def _stem(topic: str) -> str:
+    """`generations` of `tracemend.generations.<target>.v1`: what tells the topics of one group apart."""
+    return topic.removeprefix("tracemend.").partition(".")[0]
 
 
 def _services(found: Figures, *, is_wide: bool) -> Table:

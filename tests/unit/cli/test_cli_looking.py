@@ -121,7 +121,9 @@ def test_the_report_can_be_written_again(finished: Path, capsys: pytest.CaptureF
     second = json.loads((finished / "report.json").read_text(encoding="utf-8"))
     assert second["arms"] == first["arms"]
     assert second["funnel"] == first["funnel"]
-    assert "harm" in said(capsys, "report", str(finished))
+    headline = said(capsys, "report", str(finished))
+    assert "harm reasoning" in headline
+    assert f"{100 * first['arms']['base']['metrics']['harm_reasoning']['all']['value']:.0f} [" in headline
 
 
 def test_a_dataset_is_exported_once_and_replaced_only_by_force(

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from tests.unit.embedded.small_runs import TEXT
 
+from tracemend.cli.__main__ import main
 from tracemend.cli.console import JsonLines
 from tracemend.kit.pump import PumpStats
 
@@ -53,6 +54,20 @@ def test_a_refused_key_stops_the_run_before_anything_is_given_up(tmp_path: Path,
     assert "Traceback" not in done.stderr
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert not any(event.get("states") for event in events)
+
+
+def test_a_run_ends_with_its_figures_and_where_the_report_lies(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = tmp_path / "run.yaml", tmp_path / "out"
+    path.write_text(TEXT, encoding="utf-8")
+    with pytest.raises(SystemExit) as ended:
+        main(["run", str(path), "--out", str(out)])
+    assert not ended.value.code
+    lines = capsys.readouterr().out.splitlines()
+    assert any("harm reasoning" in line for line in lines)
+    assert any(line.startswith("base ") for line in lines)
+    assert lines[-1] == f"Report:   {out / 'report.html'}"
 
 
 def test_a_loss_that_is_no_number_is_still_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -127,6 +127,14 @@ def test_tables_fit_the_terminal_and_keep_their_columns(width: int) -> None:
     assert ("topic" in text) == (width == 140)
 
 
+@pytest.mark.parametrize("width", [80, 140])
+def test_topics_of_one_group_are_told_apart(width: int) -> None:
+    both = [backlog("tracemend.verdicts.v1"), backlog("tracemend.groups.v1")]
+    text = shown(figures(Look(at_s=1.0, backlogs=both), Look(at_s=2.0, backlogs=both)), width)
+    assert "verdicts" in text
+    assert "groups" in text
+
+
 class Pods:
     """`KubernetesPages` of a namespace with two pods, one of which serves no metrics."""
 

@@ -194,8 +194,8 @@ def _comparability(facts: ReportInput) -> Iterator[tuple[str, str]]:
         yield (
             "unmatched_over_refusal",
             (
-                f"Arms are not at matched over-refusal: {least} refuses {rates[least]:.1%} of harmless requests, "
-                f"{most} {rates[most]:.1%}. Part of a difference in harm may be bought with refusals."
+                f"Arms are not at matched over-refusal: {least} refuses {100 * rates[least]:.1f} % of harmless "
+                f"requests, {most} {100 * rates[most]:.1f} %. Part of a difference in harm may be bought with refusals."
             ),
         )
     rows = {arm: manifest.num_rows for arm, manifest in facts.manifests.items()}
@@ -203,7 +203,7 @@ def _comparability(facts: ReportInput) -> Iterator[tuple[str, str]]:
         yield "unequal_rows", f"Arms trained on different numbers of rows: {_counted(rows)}."
     shares = {arm: _harmless_share(manifest) for arm, manifest in facts.manifests.items()}
     if shares and max(shares.values()) - min(shares.values()) > _ROUNDING:
-        shown = ", ".join(f"{arm} {share:.0%}" for arm, share in shares.items())
+        shown = ", ".join(f"{arm} {100 * share:.0f} %" for arm, share in shares.items())
         yield "unequal_shares", f"Arms trained on different shares of harmless rows: {shown}."
 
 
