@@ -59,6 +59,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--many-prompts", type=int, default=200_000, help="of `memory` and `resume`")
     parser.add_argument("--rounds", type=int, default=4, help="of `engines`: loop rounds, each between two bare ones")
     parser.add_argument("--engine-prompts", type=int, default=192, help="of `engines`, two samples each")
+    parser.add_argument("--mean-length", type=int, default=48, help="of `engines`: new tokens of a response")
     parser.add_argument("--threads", type=int, default=1, help="of the transformers engine")
     options = parser.parse_args(arguments)
     if options.quick:
@@ -73,7 +74,11 @@ def _units(options: argparse.Namespace) -> Figures:
 def _engines(options: argparse.Namespace) -> Figures:
     return {
         engine: engine_share.measure_share(
-            engine, threads=options.threads, rounds=options.rounds, num_prompts=options.engine_prompts
+            engine,
+            threads=options.threads,
+            rounds=options.rounds,
+            num_prompts=options.engine_prompts,
+            mean_length=options.mean_length,
         )
         for engine in options.engines
     }
