@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 CHART = HERE.parents[2] / "charts" / "tracemend"
 KINDS = (
     "deployments,statefulsets,jobs,pods,services,configmaps,secrets,serviceaccounts,roles,rolebindings,"
-    "networkpolicies,poddisruptionbudgets,podtemplates,persistentvolumeclaims,trainingruns,evaluationruns"
+    "networkpolicies,poddisruptionbudgets,podtemplates,persistentvolumeclaims"
 )
 _CRDS = ("trainingruns.tracemend.dev", "evaluationruns.tracemend.dev")
 
@@ -129,7 +129,8 @@ class Release:
 
     def named(self) -> set[str]:
         """Everything in the namespace but events, by kind and name."""
-        return set(self.kubectl("get", KINDS, "--output=name").split())
+        own = self.kubectl("get", "trainingruns,evaluationruns", "--output=name", check=False)  # unknown at first
+        return set((self.kubectl("get", KINDS, "--output=name") + own).split())
 
 
 @contextmanager
