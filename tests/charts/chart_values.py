@@ -107,12 +107,17 @@ def merged(values: Values, **changes: Any) -> dict[str, Any]:
 
 
 def template(
-    values: Values, *, kubernetes: str = NEWEST, chart: Path = CHART, options: Sequence[str] = ()
+    values: Values,
+    *,
+    kubernetes: str = NEWEST,
+    chart: Path = CHART,
+    options: Sequence[str] = (),
+    helm: str = "helm",
 ) -> subprocess.CompletedProcess[str]:
-    """What `helm template` says."""
+    """What `helm template` says; `helm` is the executable's name."""
     told = ["--namespace", "tm", "--kube-version", kubernetes, "--values", "-", *options]
     return subprocess.run(
-        [needs_tool("helm"), "template", "t", chart, *told],
+        [needs_tool(helm), "template", "t", chart, *told],
         input=json.dumps(values),
         capture_output=True,
         text=True,

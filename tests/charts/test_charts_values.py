@@ -46,6 +46,13 @@ def test_every_set_renders_without_a_warning(values: str, kubernetes: str) -> No
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("values", SETS)
+def test_every_set_renders_the_same_under_helm_4(values: str) -> None:
+    ended = template(SETS[values], helm="helm4")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert list(yaml.safe_load_all(ended.stdout)) == list(yaml.safe_load_all(template(SETS[values]).stdout))
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
