@@ -9,6 +9,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,12 +75,14 @@ def test_a_run_is_trained_and_measured_although_every_pod_is_killed_once(release
         release.kill_and_wait("trainer", "evaluator", "operator")
         release.command("watch", run, within_s=900)
     assert release.states()[run] == "done"
-    training = status_of(release, "trainingruns", run)
-    assert (training["phase"], training["attempt"]) == ("Succeeded", 2)
+    trained = partial(status_of, release, "trainingruns", run)
+    release.wait(lambda: trained()["phase"] == "Succeeded", "the TrainingRun has succeeded", within_s=60)
+    assert trained()["attempt"] == 2
     with release.timed("evaluation"):
         report = asyncio.run(evaluated(release, run))
     assert set(report["arms"]) >= {"base", ARM}, list(report)
-    assert status_of(release, "evaluationruns", run)["phase"] == "Succeeded"
+    ended = partial(status_of, release, "evaluationruns", run)  # the operator tells after the evaluator has told
+    release.wait(lambda: ended()["phase"] == "Succeeded", "the EvaluationRun has succeeded", within_s=60)
 
 
 def test_nothing_of_it_is_left_when_it_is_uninstalled(release: Release) -> None:
