@@ -6,13 +6,15 @@ docs/settings.md lists and which the service itself checks. Secrets are never va
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Name = str
 Free = dict[str, Any]
 """A part of a Kubernetes object, given on as it is."""
+Size = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?([kMGT]|[KMGT]i)?$")]
+"""Bytes, as Kubernetes writes them."""
 
 
 class Section(BaseModel):
@@ -46,6 +48,7 @@ class Placement(Section):
     nodeSelector: dict[str, str] = {}
     tolerations: list[Free] = []
     affinity: Free = {}
+    """Empty: replicas of services and model servers prefer different hosts."""
     runtimeClassName: str = ""
     schedulerName: str = ""
     priorityClassName: str = ""
@@ -62,6 +65,8 @@ class Pods(Placement):
     volumes: list[Free] = []
     volumeMounts: list[Free] = []
     podAnnotations: dict[str, str] = {}
+    scratchSize: Size = "10Gi"
+    """Most that a scratch volume takes; a pod that writes more is evicted."""
 
 
 def resources(cpu: str, memory: str, limit: str) -> Free:
@@ -101,13 +106,17 @@ class Services(Section):
 
     ingestion: Service = Service(resources=resources("200m", "256Mi", "1Gi"), replicas=2)
     generator: Service = Service(
-        resources=resources("2", "16Gi", "64Gi"), drainSeconds=120, startSeconds=1800, maxReplicas=16
+        resources=resources("2", "16Gi", "64Gi"),
+        drainSeconds=120,
+        startSeconds=1800,
+        maxReplicas=16,
+        scratchSize="20Gi",
     )
     """Of every target; GPUs stand at the target."""
     judge: Service = Service(resources=resources("200m", "256Mi", "1Gi"))
     corrector: Service = Service(resources=resources("200m", "256Mi", "1Gi"))
-    trainer: Service = Service(resources=resources("200m", "512Mi", "2Gi"))
-    evaluator: Service = Service(resources=resources("200m", "512Mi", "2Gi"))
+    trainer: Service = Service(resources=resources("200m", "512Mi", "2Gi"), scratchSize="100Gi")
+    evaluator: Service = Service(resources=resources("200m", "512Mi", "2Gi"), scratchSize="100Gi")
 
 
 class Target(Section):
@@ -129,7 +138,7 @@ class Operator(Pods):
     """The operator of TrainingRuns and EvaluationRuns."""
 
     enabled: bool = True
-    """Without it, trainer and evaluator run jobs in their own pods."""
+    """Without it, trainer and evaluator run jobs in their own pods, on scratch volumes that must hold checkpoints."""
     settings: Free = {}
     resources: Free = resources("50m", "128Mi", "512Mi")
 
@@ -145,7 +154,10 @@ class Jobs(Pods):
     """Kueue's local queue."""
     folderClaim: Name = ""
     """A ReadWriteMany claim for what jobs write: trainings on several nodes share it. Else scratch space."""
-    folderSize: str = "100Gi"
+    folderSize: Size = "100Gi"
+    """Of that scratch space."""
+    scratchSize: Size = "20Gi"
+    """Of /tmp."""
     shm: str = ""
     resources: Free = resources("2", "16Gi", "128Gi")
 
@@ -167,6 +179,8 @@ class Hydration(Section):
     """Writes the model's files to /weights."""
     envFrom: list[Free] = []
     checksums: Checksums | None = None
+    scratchSize: Size = "100Gi"
+    """Of /tmp, where what fetches may keep what it has so far."""
 
 
 class Model(Section):
@@ -199,5 +213,6 @@ class ModelServer(Pods):
     args: list[str] = []
     """More of `vllm serve`."""
     shm: str = "2Gi"
+    scratchSize: Size = "20Gi"
     startSeconds: int = Field(1800, ge=10)
     resources: Free = resources("2", "16Gi", "64Gi")

@@ -6,7 +6,7 @@ import re
 from pathlib import PurePosixPath
 
 import pytest
-from tests.charts.chart_values import EXTERNAL, FULL, SETS, Manifest, containers, merged, one, pods, rendered
+from tests.charts.chart_values import EXTERNAL, FULL, SETS, Manifest, containers, merged, one, pods, refused, rendered
 
 
 @pytest.fixture(scope="module", params=SETS)
@@ -160,3 +160,57 @@ def test_each_service_may_have_secrets_of_its_own() -> None:
     ):
         volumes = one(objects, "Deployment", f"t-tracemend-{name}")["spec"]["template"]["spec"]["volumes"]
         assert secrets <= {volume["secret"]["secretName"] for volume in volumes if "secret" in volume}
+
+
+def test_scratch_volumes_have_limits(objects: list[Manifest]) -> None:
+    ours = {"more"}  # of the full values: who adds a volume limits it
+    for name, pod in pods(objects):
+        for volume in pod["spec"]["volumes"]:
+            assert "sizeLimit" in volume.get("emptyDir", {"sizeLimit": ""}) or volume["name"] in ours, (name, volume)
+
+
+def test_each_kind_of_pod_has_scratch_space_of_the_size_that_is_asked_for() -> None:
+    sizes = {"judge": "1Mi", "operator": "2Mi", "jobs": "3Mi"}
+    asked = merged(
+        FULL,
+        services={"judge": {"scratchSize": sizes["judge"]}},
+        operator={"scratchSize": sizes["operator"]},
+        jobs={"scratchSize": sizes["jobs"], "folderClaim": "jobs"},
+        modelServers=[{"name": "guard", "model": "/models/guard", "scratchSize": "4Mi"}],
+    )
+    objects = rendered(asked)
+    found = {name: _scratch(pod) for name, pod in pods(objects)}
+    assert found["Deployment t-tracemend-judge"] == {"folder": "1Mi", "tmp": "1Mi"}
+    assert found["Deployment t-tracemend-operator"] == {"tmp": "2Mi"}
+    assert found["PodTemplate t-tracemend-job"] == {"tmp": "3Mi", "shm": "16Gi"}
+    assert found["Deployment t-tracemend-model-guard"] == {"tmp": "4Mi", "shm": "2Gi"}
+    assert "scratchSize" in refused(merged(EXTERNAL, services={"judge": {"scratchSize": "much"}}))
+
+
+def _scratch(pod: Manifest) -> dict[str, str]:
+    return {
+        each["name"]: each["emptyDir"].get("sizeLimit", "any") for each in pod["spec"]["volumes"] if "emptyDir" in each
+    }
+
+
+def test_replicas_prefer_different_hosts_and_are_spread_over_zones(objects: list[Manifest]) -> None:
+    for each in (each for each in objects if each["kind"] == "Deployment"):
+        spec, labels = each["spec"]["template"]["spec"], each["spec"]["selector"]["matchLabels"]
+        if each["spec"].get("strategy") == {"type": "Recreate"}:
+            continue  # the operator: one alone
+        (term,) = spec["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+        assert term["podAffinityTerm"] == {
+            "topologyKey": "kubernetes.io/hostname",
+            "labelSelector": {"matchLabels": labels},
+        }
+        spread = {rule["topologyKey"]: rule for rule in spec["topologySpreadConstraints"]}
+        assert set(spread) == {"kubernetes.io/hostname", "topology.kubernetes.io/zone"}
+        for rule in spread.values():
+            assert rule["labelSelector"]["matchLabels"] == labels
+            assert rule["whenUnsatisfiable"] == "ScheduleAnyway", "a cluster of one host runs it too"
+
+
+def test_an_affinity_of_one_s_own_takes_the_place_of_the_chart_s() -> None:
+    own = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}}
+    objects = rendered(merged(EXTERNAL, services={"judge": {"affinity": own}}))
+    assert one(objects, "Deployment", "t-tracemend-judge")["spec"]["template"]["spec"]["affinity"] == own

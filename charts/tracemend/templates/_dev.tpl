@@ -58,7 +58,7 @@ spec:
             {{- end }}
       volumes:
         {{- range $index, $_ := .scratch }}
-        - {name: scratch-{{ $index }}, emptyDir: {}}
+        - {name: scratch-{{ $index }}, emptyDir: {sizeLimit: 1Gi}}
         {{- end }}
   volumeClaimTemplates:
     - metadata: {name: data}

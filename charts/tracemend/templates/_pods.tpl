@@ -15,7 +15,8 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end -}}
 
-{{/* root, pods (values of the kind `Pods`), gpus, and `token` where the pod may speak to the Kubernetes API. */}}
+{{/* root, pods (values of the kind `Pods`), gpus, `token` where the pod may speak to the Kubernetes API, and `apart` (arguments
+of `tracemend.selector`) where its replicas belong on different hosts if the values say nothing else. */}}
 {{- define "tracemend.podLines" -}}
 {{- $gpu := .root.Values.gpu -}}
 {{- $onGpu := gt (int .gpus) 0 -}}
@@ -37,9 +38,19 @@ nodeSelector:
 tolerations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .pods.affinity }}
+{{- if .pods.affinity }}
 affinity:
-  {{- toYaml . | nindent 2 }}
+  {{- toYaml .pods.affinity | nindent 2 }}
+{{- else if .apart }}
+affinity:
+  podAntiAffinity:
+    preferredDuringSchedulingIgnoredDuringExecution:
+      - weight: 100
+        podAffinityTerm:
+          topologyKey: kubernetes.io/hostname
+          labelSelector:
+            matchLabels:
+              {{- include "tracemend.selector" .apart | nindent 14 }}
 {{- end }}
 {{- with .pods.runtimeClassName | default (ternary $gpu.runtimeClassName "" $onGpu) }}
 runtimeClassName: {{ . }}

@@ -47,7 +47,7 @@ spec:
         {{- end }}
     spec:
       serviceAccountName: {{ include "tracemend.fullname" .root }}-{{ .component }}
-      {{- include "tracemend.podLines" (dict "root" .root "pods" $service "gpus" $gpus "token" (and $runsJobs $values.operator.enabled)) | nindent 6 }}
+      {{- include "tracemend.podLines" (dict "root" .root "pods" $service "gpus" $gpus "token" (and $runsJobs $values.operator.enabled) "apart" $args) | nindent 6 }}
       {{- include "tracemend.spread" $args | nindent 6 }}
       terminationGracePeriodSeconds: {{ add 3 $service.drainSeconds 5 10 }}
       containers:
@@ -109,8 +109,8 @@ spec:
             {{- end }}
       volumes:
         - {name: settings, configMap: {name: {{ $name }}}}
-        - {name: folder, emptyDir: {}}
-        - {name: tmp, emptyDir: {}}
+        - {name: folder, emptyDir: {sizeLimit: {{ $service.scratchSize }}}}
+        - {name: tmp, emptyDir: {sizeLimit: {{ $service.scratchSize }}}}
         {{- include "tracemend.secretVolumes" $args | nindent 8 }}
         {{- if $seesModels }}
         {{- include "tracemend.modelVolumes" .root | nindent 8 }}
