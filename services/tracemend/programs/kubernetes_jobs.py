@@ -59,6 +59,8 @@ class KubernetesHost:
                 was_ours = was_ours or (found is not None and not _phase(found).is_final)
                 if found is not None and _phase(found).is_final:
                     return await self._end(found, job)
+                if found is None and (done := await self._done(job)):
+                    return Ended(how=DONE, attempt=done.attempt)
             await asyncio.sleep(_LOOK_S)
 
     async def stop(self, job: JobRecord) -> None:
@@ -67,21 +69,24 @@ class KubernetesHost:
 
     async def _found(self, job: JobRecord, order: Order, *, ends_count: bool) -> dict[str, Any] | None:
         """The resource, created where there is none. One that has ended is another launch's unless `ends_count`, and
-        makes way; but not where the job is done. None while nothing can be said."""
+        makes way; but a job that is done is not begun again, whoever deletes its resource. None while nothing can be
+        said."""
         kind = _kind(job)
         found = await self.api.call("GET", self._path(kind, name_of(job)))
         if found is None:
-            return await self.api.call("POST", self._path(kind), body=self._resource(kind, job, order))
+            wanted = self._resource(kind, job, order)
+            return None if await self._done(job) else await self.api.call("POST", self._path(kind), body=wanted)
         if _is_going(found):
             return None
-        if _phase(found).is_final and not ends_count and not await self._is_done(job):
+        if _phase(found).is_final and not ends_count and not await self._done(job):
             await self.stop(job)
             return None
         return found
 
-    async def _is_done(self, job: JobRecord) -> bool:
+    async def _done(self, job: JobRecord) -> JobRecord | None:
+        """The job as the table has it, once it is done."""
         newest = await self.jobs.get(job.key)
-        return newest is not None and newest.state is JobState.DONE
+        return newest if newest is not None and newest.state is JobState.DONE else None
 
     async def _end(self, found: Mapping[str, Any], job: JobRecord) -> Ended:
         newest = await self.jobs.get(job.key)

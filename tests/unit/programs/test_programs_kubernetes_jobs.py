@@ -10,6 +10,7 @@ import pytest
 
 from tracemend.embedded.goals import Goal
 from tracemend.embedded.job import DONE, Order
+from tracemend.kit.ports import Address
 from tracemend.kit.server_ports import JobRecord, RunRecord, ServerTables
 from tracemend.programs.job_hosts import CRASH, Ended
 from tracemend.programs.kubernetes_jobs import KubernetesHost
@@ -47,6 +48,22 @@ async def tables(tmp_path: Path) -> AsyncIterator[ServerTables]:
     await opened.aclose()
 
 
+class Deleting(Api):
+    """Its resource is done with its job, and deleted before anybody has looked."""
+
+    def __init__(self, tables: ServerTables) -> None:
+        super().__init__("Running")
+        self._tables = tables
+
+    async def call(
+        self, method: str, path: str, *, body: Mapping[str, Any] | None = None, query: Mapping[str, str] | None = None
+    ) -> dict[str, Any] | None:
+        if method == "GET" and self.made:
+            await self._tables.jobs.finish("training_1", 1, address=Address(pack="p", offset=0, length=1, digest="d"))
+            return None
+        return await super().call(method, path, body=body, query=query)
+
+
 async def ended(tables: ServerTables, api: Api, kind: str, **settings: Any) -> Ended:
     await tables.jobs.start("training_1", plan="p", kind=kind, run="r")
     job = await tables.jobs.get("training_1")
@@ -76,3 +93,9 @@ async def test_a_failed_resource_ends_the_job_with_its_reason_and_words(
 ) -> None:
     end = await ended(tables, Api("Failed", reason=reason), "training")
     assert (end.how, end.reason) == (how, "words")
+
+
+async def test_a_done_job_is_not_begun_again_when_its_resource_is_deleted(tables: ServerTables) -> None:
+    api = Deleting(tables)
+    assert await ended(tables, api, "training") == Ended(how=DONE, attempt=1)
+    assert len(api.made) == 1
