@@ -42,10 +42,9 @@ def job(folder: Path, *, num_processes: int = 1, **arguments) -> Job:
 
 def is_alive(pid: int) -> bool:
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
         return False
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 async def until(condition, *, patience_s: float = 20.0) -> None:
@@ -142,7 +141,7 @@ async def test_cancelling_ends_the_job_and_its_children(tmp_path):
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert [pid for pid in pids if is_alive(pid)] == []
+    await until(lambda: not any(is_alive(pid) for pid in pids))
 
 
 async def test_a_job_ends_when_its_launcher_is_killed(tmp_path):
@@ -187,7 +186,7 @@ async def test_of_several_processes_the_killed_one_is_named_and_none_is_left(tmp
     os.kill(pids[1], 9)
     with pytest.raises(Reject, match="process 1 was ended by SIGKILL first"):
         await task
-    assert [pid for pid in pids if is_alive(pid)] == []
+    await until(lambda: not any(is_alive(pid) for pid in pids))
 
 
 @pytest.mark.slow
@@ -199,7 +198,7 @@ async def test_cancelling_ends_all_processes_of_a_group(tmp_path):
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert [pid for pid in pids if is_alive(pid)] == []
+    await until(lambda: not any(is_alive(pid) for pid in pids))
 
 
 async def test_a_job_that_is_ended_by_sigterm_is_preempted_and_not_failed(tmp_path):

@@ -1,8 +1,8 @@
 """Settings from a file and the environment, with one complete error for all mistakes.
 
 `tracemend serve` calls `load`. Environment beats file; a value is never shown in an error, only what kind of value it
-is, because settings hold secrets. A variable that nearly has the name of a setting is a mistake; other `TRACEMEND_`
-variables belong to somebody else (run files may name their own).
+is, because settings hold secrets. A variable that nearly has the name of a setting is a mistake, unless another service
+or command reads it; other `TRACEMEND_` variables belong to somebody else (run files may name their own).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pydantic.fields import FieldInfo
 
 from tracemend.kit.errors import SetupError
 from tracemend.kit.secrets import Secret
-from tracemend.runtime.program_settings import ProcessSettings
+from tracemend.runtime.program_settings import SERVICES, ProcessSettings
 
 P = TypeVar("P", bound=ProcessSettings)
 Keys: TypeAlias = tuple[str, ...]
@@ -29,6 +29,10 @@ Keys: TypeAlias = tuple[str, ...]
 PREFIX = "TRACEMEND_"
 _NEAR = 0.87
 """Likeness above which an unknown variable is taken for a misspelt one."""
+_OF_OTHER_COMMANDS = frozenset(
+    {"TRACEMEND_CACHE", "TRACEMEND_JOB_NODES", "TRACEMEND_TARGET_URL", "TRACEMEND_TO", "TRACEMEND_TOKEN_FILE"}
+)
+"""Those that come so near to the name of a setting that they would be taken for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -78,7 +82,7 @@ def load(kind: type[P], *, file: Path | None = None, environ: Mapping[str, str] 
     variables = _from_environment(known, environ, mistakes)
     for setting, value in variables.items():
         _put(values, setting.keys, value)
-    mistakes += _misspelt(known, environ)
+    mistakes += misspelt(known, environ)
     mistakes += _unreadable(values, known)
     try:
         settings = kind.model_validate(values)
@@ -147,11 +151,13 @@ def _put(values: dict[str, Any], keys: Keys, value: Any) -> None:
     values[keys[-1]] = value
 
 
-def _misspelt(known: Iterable[Setting], environ: Mapping[str, str]) -> list[str]:
+def misspelt(known: Iterable[Setting], environ: Mapping[str, str]) -> list[str]:
+    """A mistake for every variable that nearly has the name of a setting."""
     names = {setting.variable for setting in known} | {f"{s.variable}_FILE" for s in known if s.is_secret}
+    of_others = {setting.variable for kind in SERVICES.values() for setting in settings_of(kind)} | _OF_OTHER_COMMANDS
     mistakes: list[str] = []
     for variable in sorted(environ):
-        if variable.startswith(PREFIX) and variable not in names:
+        if variable.startswith(PREFIX) and variable not in names | of_others:
             near = difflib.get_close_matches(variable, names, n=1, cutoff=_NEAR)
             mistakes += [f"{variable}: no such setting; did you mean {near[0]}?"] if near else []
     return mistakes

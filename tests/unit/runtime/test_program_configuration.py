@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from tracemend.kit.errors import SetupError
 from tracemend.kit.secrets import HIDDEN, Secret, secret_of
-from tracemend.runtime.program_configuration import load, settings_of
+from tracemend.runtime.program_configuration import load, misspelt, settings_of
 from tracemend.runtime.program_settings import SERVICES, JudgeSettings
 from tracemend.runtime.settings_page import page
 
@@ -69,6 +70,15 @@ def test_every_mistake_is_told_in_one_error_and_no_value(tmp_path: Path) -> None
     assert "TRACEMEND_TARGET_URL" not in told
     assert "secret-port" not in told
     assert PASSWORD not in told
+
+
+def test_no_variable_that_another_program_reads_is_taken_for_a_misspelt_setting() -> None:
+    sources = (file.read_text(encoding="utf-8") for top in ("services", "shared") for file in Path(top).rglob("*.py"))
+    named = {name for text in sources for name in re.findall(r"\bTRACEMEND_[A-Z_]*[A-Z]\b", text)}
+    assert {"TRACEMEND_CACHE", "TRACEMEND_DATA", "TRACEMEND_TOKEN_FILE"} <= named
+    for kind in SERVICES.values():
+        known = list(settings_of(kind))
+        assert misspelt(known, dict.fromkeys(named, "x")) == []
 
 
 @pytest.mark.parametrize(
