@@ -8,8 +8,9 @@ boundaries: a byte-level token may hold part of a character, or the end of one s
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 from tracemend.records import Span, Step
 from tracemend.traces.segmentation import segment
@@ -17,6 +18,8 @@ from tracemend.traces.segmentation import segment
 Decode = Callable[[Sequence[int]], str]
 
 _REPLACEMENT = "\ufffd"  # what bytes decode to that are no character, or not yet
+_SMALL_PART = 64
+_CUTS = 5  # tokens to try a cut before: one of them begins a character, which has four bytes at most
 _MAX_PENDING_TOKENS = 16  # a character has at most four bytes: this many tokens are not waiting for its end
 
 
@@ -24,11 +27,48 @@ def token_char_offsets(decode: Decode, token_ids: Sequence[int]) -> tuple[Span, 
     """The chars of `decode(token_ids)` that each token wrote, in whole or in part: one span per id.
 
     Starts and ends never decrease. A character whose bytes lie in several tokens is in the span of each of them; a
-    token that decodes to nothing has an empty span. `decode` must keep special tokens and clean nothing up. It is
-    called on windows of a few ids, since what a token decodes to depends on its neighbours, so the time is linear in
-    the number of ids.
+    token that decodes to nothing has an empty span. `decode` must keep special tokens and clean nothing up. Where
+    tokens decode to the same alone and together, each is decoded once; elsewhere, since what a token decodes to
+    depends on its neighbours, windows of a few ids are. So the time is all but linear in the number of ids.
     """
-    text = decode(token_ids)
+    alone = {token: decode([token]) for token in set(token_ids)}
+    spans: list[Span] = []
+    start = 0
+    for ids, text in _parts(decode, token_ids, decode(token_ids), alone):
+        if _adds_up(ids, text, alone):
+            ends = list(accumulate((len(alone[token]) for token in ids), initial=start))
+            spans += [Span(start=before, end=end) for before, end in pairwise(ends)]
+        else:
+            spans += [Span(start=start + span.start, end=start + span.end) for span in _by_windows(decode, ids, text)]
+        start += len(text)
+    return tuple(spans)
+
+
+def _parts(
+    decode: Decode, ids: Sequence[int], text: str, alone: Mapping[int, str]
+) -> Iterator[tuple[Sequence[int], str]]:
+    """`ids`, which decode to `text`, in parts that decode to the same alone and together; with what each decodes to.
+
+    A part is halved until its tokens add up to its text, it is small, or no cut is found: so a few characters that
+    several tokens share cost their surroundings alone.
+    """
+    if len(ids) > _SMALL_PART and not _adds_up(ids, text, alone):
+        for cut in range(len(ids) // 2, len(ids) // 2 + _CUTS):
+            left, right = decode(ids[:cut]), decode(ids[cut:])
+            if left + right == text and not left.endswith(_REPLACEMENT):
+                yield from _parts(decode, ids[:cut], left, alone)
+                yield from _parts(decode, ids[cut:], right, alone)
+                return
+    yield ids, text
+
+
+def _adds_up(ids: Sequence[int], text: str, alone: Mapping[int, str]) -> bool:
+    """Whether every token of `ids` writes whole characters, whatever stands beside it."""
+    return _REPLACEMENT not in text and "".join([alone[token] for token in ids]) == text
+
+
+def _by_windows(decode: Decode, token_ids: Sequence[int], text: str) -> Sequence[Span]:
+    """`token_char_offsets` of any ids, by decoding windows of a few of them."""
     spans: list[Span] = []
     window = _Window(context=0, read=0, lead_in="", settled_chars=0)
     position = 0  # chars that are complete before the next token
@@ -49,7 +89,7 @@ def token_char_offsets(decode: Decode, token_ids: Sequence[int]) -> tuple[Span, 
             )
         elif not is_partial:
             window = _settle(decode, token_ids, window, end, piece)
-    return tuple(spans)
+    return spans
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,7 +53,23 @@ def test_offsets_are_those_of_the_bytes(text):
     assert token_char_offsets(decode_bytes, ids) == offsets_by_bytes(text, ids)
 
 
-@given(st.lists(st.integers(0, BYTES.get_vocab_size() - 1), max_size=80))
+@given(st.lists(WRITING, min_size=1, max_size=12), st.integers(0, 60))
+@settings(max_examples=100, deadline=None)
+def test_offsets_of_long_texts_with_a_few_shared_characters_are_those_of_the_bytes(odd, num_plain):
+    """Where tokens add up they are counted in bulk; the characters that several share lie anywhere between."""
+    text = "".join("So we go on, step by step. " * num_plain + words for words in odd)
+    ids = encode_bytes(text)
+    assert token_char_offsets(decode_bytes, ids) == offsets_by_bytes(text, ids)
+
+
+def test_tokens_that_add_up_are_decoded_once_each():
+    ids = encode_bytes("So we go on, step by step. " * 400)
+    asked = []
+    token_char_offsets(lambda some: asked.append(len(some)) or decode_bytes(some), ids)
+    assert len(asked) == len(set(ids)) + 1
+
+
+@given(st.lists(st.integers(0, BYTES.get_vocab_size() - 1), max_size=300))
 def test_any_ids_get_ordered_spans_that_cover_the_text(ids):
     text = decode_bytes(ids)
     offsets = token_char_offsets(decode_bytes, ids)
