@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +27,18 @@ def null_run(*, limit: int, **target: Any) -> RunFile:
 def shrunk(example: Path, *, limit: int, **target: Any) -> RunFile:
     """An example without training, guards and measurements: what its base's arms make of a few prompts."""
     settings = load_run_file(example)
-    arms = {name: _untrained(arm) for name, arm in settings.arms.items() if _stands_alone(arm)}
+    arms = {name: arm.model_copy(update={"train": None}) for name, arm in _of_base(settings.arms).items()}
+    assert arms, f"no arm of {example} is left"
     update = {"arms": arms, "evaluate": None, "limit": limit}
     return settings.model_copy(update={**update, "target": settings.target.model_copy(update=target)})
 
 
-def _stands_alone(arm: ArmSettings) -> bool:
-    named = (*arm.assemble.others, arm.assemble.units_of)
-    return arm.correct is not None and arm.from_ == BASE and not any(named)
-
-
-def _untrained(arm: ArmSettings) -> ArmSettings:
-    return arm.model_copy(update={"train": None})
+def _of_base(arms: Mapping[str, ArmSettings]) -> Mapping[str, ArmSettings]:
+    """The arms that correct what the base has written, and need no others than such ones."""
+    kept = {name: arm for name, arm in arms.items() if arm.correct is not None and arm.from_ == BASE}
+    while lacking := [name for name, arm in kept.items() if not {*arm.assemble.others} <= kept.keys()]:
+        kept = {name: arm for name, arm in kept.items() if name not in lacking}
+    return kept
 
 
 async def embedded(settings: RunFile, folder: Path, *, cache: Path) -> tuple[dict[Any, Any], dict[str, str]]:
