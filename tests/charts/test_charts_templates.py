@@ -153,6 +153,12 @@ CASES: Mapping[str, Case] = {
         wrong={"tests": {"prompts": 0}},
         words="/tests/prompts",
     ),
+    "tests/store.yaml": Case(
+        values=EXTERNAL,
+        kinds={"Pod"},
+        wrong={"tests": {"seconds": 0}},
+        words="/tests/seconds",
+    ),
 }
 
 
