@@ -191,6 +191,18 @@ def test_chart_and_distribution_have_one_version() -> None:
     assert {"kubeVersion", "maintainers", "sources", "annotations"} <= set(chart)
 
 
+def test_the_chart_tells_its_images_and_resources_to_catalogues() -> None:
+    """In the annotations of Artifact Hub, as the values and definitions have them."""
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
+    told = {name: yaml.safe_load(text) for name, text in chart["annotations"].items()}
+    values = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))["images"]
+    images = {name: f"{image['repository']}:{chart['appVersion']}" for name, image in values.items()}
+    assert {each["name"]: each["image"] for each in told["artifacthub.io/images"]} == images
+    defined = {each["metadata"]["name"] for each in rendered(EXTERNAL) if each["kind"] == "CustomResourceDefinition"}
+    assert {each["name"] for each in told["artifacthub.io/crds"]} == defined
+    assert all(each["description"] for each in told["artifacthub.io/changes"])
+
+
 def test_names_that_are_too_long_are_cut_so_that_labels_hold_them() -> None:
     for each in rendered(merged(EXTERNAL, fullnameOverride="x" * 80, targets=[{"name": "y" * 40}])):
         assert len(each["metadata"]["name"]) <= 253
