@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -41,17 +42,17 @@ class Endpoint:
 
 
 @asynccontextmanager
-async def serving(*answers: Answer) -> AsyncIterator[Endpoint]:
+async def serving(*answers: Answer, tls: ssl.SSLContext | None = None) -> AsyncIterator[Endpoint]:
     """An endpoint on a free loopback port, down again at the end."""
     endpoint = Endpoint(answers=list(answers))
     app = web.Application(client_max_size=2**26)
     app.router.add_route("*", "/{path:.*}", endpoint.handle)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
     assert runner.addresses
-    endpoint.url = f"openai:tiny@http://127.0.0.1:{runner.addresses[0][1]}/v1"
+    endpoint.url = f"openai:tiny@{'https' if tls else 'http'}://127.0.0.1:{runner.addresses[0][1]}/v1"
     try:
         yield endpoint
     finally:

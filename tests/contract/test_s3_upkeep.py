@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -145,6 +146,17 @@ async def test_a_rule_that_would_take_blobs_too_early_is_refused(bucket: Bucket,
         else:
             with pytest.raises(SetupError, match=r"'tidy'.*removes blobs after"):
                 await check_rules(bucket)
+
+
+async def test_a_rule_that_takes_blobs_by_date_takes_them_too_early(bucket: Bucket) -> None:
+    from minio.commonconfig import ENABLED, Filter
+    from minio.lifecycleconfig import Expiration, LifecycleConfig, Rule
+
+    far = Expiration(date=datetime(2100, 1, 1, tzinfo=UTC))
+    rule = Rule(ENABLED, rule_filter=Filter(prefix=""), rule_id="tidy", expiration=far)
+    bucket.client.set_bucket_lifecycle(bucket.settings.bucket, LifecycleConfig([rule]))
+    with pytest.raises(SetupError, match="'tidy'"):
+        await check_rules(bucket)
 
 
 def test_blobs_stay_as_long_as_a_message_on_any_topic_and_its_dead_letter_may_name_them() -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import ssl
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
+from tests.certificates import Authority
 from tests.contract import faulty_server as faults
 from tests.contract import text_model_suite as suite
 
@@ -151,15 +154,16 @@ async def test_refusals_and_parts_are_text() -> None:
     assert (await ask(faults.good(parts)))[0].text.reveal() == "one two"
 
 
-async def test_a_reply_that_the_server_broke_off_is_asked_for_again() -> None:
-    completion, endpoint = await ask(faults.good("half a", finish="abort"), faults.good("whole"))
+@pytest.mark.parametrize("stated", ["abort", "insufficient_system_resource", None, ""])
+async def test_a_reply_that_does_not_say_it_is_whole_is_asked_for_again(stated: str | None) -> None:
+    completion, endpoint = await ask(faults.good("half a", finish=stated), faults.good("whole"))
     assert completion.text.reveal() == "whole"
     assert len(endpoint.bodies) == 2
 
 
 async def test_half_a_surrogate_in_a_reply_survives_as_text() -> None:
     completion, _ = await ask(
-        faults.reply(b'{"choices": [{"message": {"content": "a\\ud800b"}, "finish_reason": null}]}')
+        faults.reply(b'{"choices": [{"message": {"content": "a\\ud800b"}, "finish_reason": "stop"}]}')
     )
     assert completion.text.reveal() == "a?b"
 
@@ -184,9 +188,32 @@ async def test_a_response_over_the_context_length_is_asked_for_without_a_maximum
     assert "max_tokens" not in endpoint.bodies[1]
 
 
+async def test_a_setting_that_the_endpoint_does_not_take_is_named_and_not_left_out() -> None:
+    refused = {"code": "unsupported_parameter", "type": "invalid_request_error"}
+    words = "Unsupported parameter: 'max_tokens' is not supported with this model."
+    renamed = await failure(faults.reply({"error": {"message": words, "param": "max_tokens"} | refused}, status=400))
+    assert isinstance(renamed, SetupError)
+    assert "max_tokens_field" in str(renamed)
+    other = await failure(faults.error(400, param="temperature", code="unsupported_value"))
+    assert "does not take temperature" in str(other)
+    quoting = await failure(faults.error(400, param=f"a {suite.SECRET}", code="unsupported_value"))
+    assert "a setting that was sent" in str(quoting)
+
+
 @pytest.mark.parametrize("status", [401, 403, 404])
 async def test_a_wrong_key_or_address_is_a_setup_error(status: int) -> None:
     assert isinstance(await failure(faults.error(status)), SetupError)
+
+
+async def test_a_certificate_that_nobody_vouches_for_is_a_setup_error(tmp_path: Path) -> None:
+    issued = Authority(tmp_path).issue("endpoint")
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(issued.cert_file, issued.key_file)
+    async with faults.serving(faults.good(), tls=tls) as endpoint:
+        model = open_model(endpoint.url, options=QUICK)
+        with pytest.raises(SetupError, match=r"no trusted connection to 127\.0\.0\.1"):
+            await model.complete(ASK)
+        await model.aclose()
 
 
 async def test_redirects_are_not_followed() -> None:
@@ -199,7 +226,11 @@ async def test_redirects_are_not_followed() -> None:
 async def test_the_key_comes_from_the_environment_and_shows_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SetupError, match="TRACEMEND_TEST_KEY"):
         open_model("openai:tiny@http://127.0.0.1:1/v1", options={"api_key_env": "TRACEMEND_TEST_KEY"})
-    monkeypatch.setenv("TRACEMEND_TEST_KEY", "sk-very-private")
+    for wrong in (" \n", "sk-…", "one\ntwo"):
+        monkeypatch.setenv("TRACEMEND_TEST_KEY", wrong)
+        with pytest.raises(SetupError, match="TRACEMEND_TEST_KEY"):
+            open_model("openai:tiny@http://127.0.0.1:1/v1", options={"api_key_env": "TRACEMEND_TEST_KEY"})
+    monkeypatch.setenv("TRACEMEND_TEST_KEY", "sk-very-private\n")  # as secrets that were written with an editor end
     _, endpoint = await ask(faults.good(), api_key_env="TRACEMEND_TEST_KEY")
     assert endpoint.headers[0]["Authorization"] == "Bearer sk-very-private"
     model = open_model(endpoint.url, options=QUICK | {"api_key_env": "TRACEMEND_TEST_KEY", "max_attempts": 1})

@@ -18,7 +18,8 @@ from tests.contract import text_model_suite as suite
 from tests.contract import tiny_models
 
 from tracemend.kit.errors import Retry, SetupError
-from tracemend.kit.ports import Capabilities, ModelRequest
+from tracemend.kit.ports import Capabilities, Completion, ModelRequest
+from tracemend.kit.torch_threads import settle_threads
 from tracemend.records import Sampling
 from tracemend.runtime.models import open_model
 
@@ -107,6 +108,25 @@ async def test_seeded_requests_survive_more_prompt_tokens_than_one_step_reads(in
     done = await asyncio.gather(*map(inline.model.complete, requests))
     assert all(c.num_new_tokens for c in done)
     assert done[30].token_ids == (await inline.model.complete(requests[30])).token_ids
+
+
+async def test_settings_that_vllm_refuses_are_the_callers_error_and_nobody_elses(inline: suite.Subject) -> None:
+    asked = [suite.ask(0), suite.ask(1, sampling=Sampling(temperature=9.0)), suite.ask(2)]
+    first, refused, last = await asyncio.gather(*map(inline.model.complete, asked), return_exceptions=True)
+    assert isinstance(refused, ValueError)
+    assert [type(each) for each in (first, last)] == [Completion, Completion]
+
+
+async def test_this_process_can_still_say_how_many_threads_compute(inline: suite.Subject) -> None:
+    """vLLM on a CPU takes that from everybody; trainings in this process come after it."""
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        settle_threads(before + 2)
+        assert torch.get_num_threads() == before + 2
+    finally:
+        settle_threads(before)
 
 
 async def test_vllm_in_a_process_of_its_own(folder: Path, inline: suite.Subject) -> None:

@@ -45,7 +45,8 @@ class Item:
 
 
 class Inbox:
-    """Items in the order they came. Once stopped, it takes no more, and none is lost: `close` gives back the rest."""
+    """Items in the order they came. Once stopped or closed, it takes no more, and none is lost: `close` gives back the
+    rest."""
 
     def __init__(self) -> None:
         self._items: SimpleQueue[Item | None] = SimpleQueue()
@@ -54,11 +55,17 @@ class Inbox:
         self._closed = False
 
     async def complete(self, request: ModelRequest) -> Completion:
-        """Put a request in and wait for its completion; cancelling gives it up. `Retry` if the engine has ended."""
+        """Put a request in and wait for its completion; cancelling gives it up. `Retry` if the engine was stopped, and
+        `SetupError` if it ended by itself: nothing will be done however often it is asked."""
         item = Item(request, Future())
         with self._lock:
-            if self._stopped or self._closed:
+            if self._stopped:
                 raise Retry("engine_closed")
+            if self._closed:
+                raise SetupError(
+                    "the engine broke, and its traceback is on stderr: where memory ran out, lower its options "
+                    "max_batch and max_model_len; then start again"
+                )
             self._items.put(item)
         return await asyncio.wrap_future(item.future)
 

@@ -49,10 +49,11 @@ class OpenAiEngine:
         `/completions`, which must return token ids (vLLM's server does). `max_attempts` tries per request, waiting
         `max_wait_s` at most between two. `read_timeout_s` must cover the writing of a whole reply. Prices are money
         per million tokens. `revision` enters the identity where the model's name does not say which one it is.
-        `send_seed`: off for endpoints that refuse or break on a `seed` (vLLM 0.32 on a CPU does where it reads prompts
-        in parts). `extra_body` is merged into every request.
+        `max_tokens_field` is what the endpoint calls the longest response. `send_seed`: off for endpoints that refuse
+        or break on a `seed` (vLLM 0.32 on a CPU does where it reads prompts in parts). `extra_body` is merged into
+        every request.
         """
-        if api_key_env and not os.environ.get(api_key_env):
+        if api_key_env and not _key_in(api_key_env):
             raise SetupError(f"the API key of model '{model}' is missing: set the environment variable {api_key_env}")
         self.identity = digest_of(["openai", model, revision, dict(extra_body or {})])
         self.capabilities = Capabilities(token_ids=completions, logprobs=True, max_model_len=max_model_len)
@@ -169,9 +170,10 @@ class OpenAiEngine:
     async def _attempt(self, path: str, body: bytes) -> Completion:
         era = await self._pace.enter()
         started = time.monotonic()
-        pushed_back = False
+        pushed_back: bool | None = None
         try:
             status, headers, content = await self._post(path, body)
+            pushed_back = False
             completion = completion_of(check(status, headers, content))
             self._is_told = False
             money = completion.num_prompt_tokens * self._prices[0] + completion.num_new_tokens * self._prices[1]
@@ -196,6 +198,11 @@ class OpenAiEngine:
                 return response.status, response.headers, bytes(content)
         except TimeoutError:
             raise Retry("timeout", after_s=0.0) from None
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise SetupError(
+                f"no trusted connection to {error.host}: name its authority's file in SSL_CERT_FILE, or correct the "
+                "model's address"
+            ) from None
         except aiohttp.ClientError as error:
             raise Retry("connection", after_s=0.0) from _Cause(type(error).__name__)
 
@@ -206,7 +213,7 @@ class OpenAiEngine:
         if self._session is None:
             headers = {"Content-Type": "application/json"}
             if self._api_key_env:
-                headers["Authorization"] = f"Bearer {os.environ[self._api_key_env]}"
+                headers["Authorization"] = f"Bearer {_key_in(self._api_key_env)}"
             connect_s, read_s = self._timeouts_s
             timeout = aiohttp.ClientTimeout(total=connect_s + read_s, sock_connect=connect_s)
             connector = aiohttp.TCPConnector(limit=0)  # `Pace` limits
@@ -226,6 +233,14 @@ class OpenAiEngine:
         if request.prompt_tokens and completion.num_new_tokens and not completion.token_ids:
             raise SetupError("the endpoint returned no token ids: the option `completions` needs vLLM's server 0.10 on")
         return completion
+
+
+def _key_in(name: str) -> str:
+    """The key in a variable, without the line's end that a file or a secret leaves behind it."""
+    key = os.environ.get(name, "").strip()
+    if not (key.isascii() and (key.isprintable() or not key)):
+        raise SetupError(f"the variable {name} holds what no HTTP header takes: set it to the key alone")
+    return key
 
 
 class _Cause(Exception):

@@ -25,7 +25,15 @@ _LENGTH_CODES = frozenset({"context_length_exceeded", "string_above_max_length"}
 _FINISHES = {
     "length": Finish.LENGTH, "max_tokens": Finish.LENGTH, "model_length": Finish.LENGTH,
     "content_filter": Finish.FILTERED, "safety": Finish.FILTERED, "prohibited_content": Finish.FILTERED,
+    "blocklist": Finish.FILTERED, "recitation": Finish.FILTERED, "spii": Finish.FILTERED,
 }  # fmt: skip
+_BROKEN_OFF = frozenset({"error", "abort", "insufficient_system_resource"})
+"""The server's own trouble ended the reply: what is there was cut off."""
+_SETTING_CODES = frozenset({"unsupported_parameter", "unsupported_value", "unknown_parameter"})
+_SETTING_REMEDIES = {
+    "max_tokens": "set the option max_tokens_field, to max_completion_tokens for OpenAI's reasoning models",
+    "seed": "set the option send_seed to false",
+}
 _LENGTH_WORDS = re.compile(
     r"context (length|window)|max_model_len|maximum (context|model) |too long|too many tokens|max(_completion)?_tokens",
     re.IGNORECASE,
@@ -67,6 +75,8 @@ def meaning(status: int, headers: Mapping[str, str], content: bytes) -> Tracemen
         quota = "insufficient_quota" in codes
         default_s = 60.0 if quota else 0.0
         return Retry("quota_exhausted" if quota else f"http_{status}", after_s=retry_after_s(headers, default_s))
+    if set(codes) & _SETTING_CODES:  # every request would be refused for it
+        return _unsupported(content)
     if set(codes) & _LENGTH_CODES or status == 413 or (status in (400, 422) and _speaks_of_length(content)):
         return Reject("prompt_too_long")
     if status in (401, 403):
@@ -80,26 +90,34 @@ def meaning(status: int, headers: Mapping[str, str], content: bytes) -> Tracemen
 
 def error_codes(content: bytes) -> list[str]:
     """The short codes of an error body, wherever providers put them; never its message."""
-    try:
-        body = json.loads(content)
-    except (ValueError, RecursionError):
-        return []
-    error = body.get("error", body) if isinstance(body, dict) else None
-    if not isinstance(error, dict):
-        return []
+    error = _error_of(content)
     inner = error.get("innererror")
     places = [error, inner if isinstance(inner, dict) else {}]
     values = [place.get(name) for place in places for name in ("code", "type")]
     return [value for value in values if isinstance(value, str) and _CODE.fullmatch(value)]
 
 
+def _error_of(content: bytes) -> dict[str, Any]:
+    """The error object of a body; empty where it has none."""
+    try:
+        body = json.loads(content)
+    except (ValueError, RecursionError):
+        return {}
+    error = body.get("error", body) if isinstance(body, dict) else None
+    return error if isinstance(error, dict) else {}
+
+
+def _unsupported(content: bytes) -> SetupError:
+    stated = _error_of(content).get("param")
+    name = stated if isinstance(stated, str) and _CODE.fullmatch(stated) else "a setting that was sent"
+    remedy = _SETTING_REMEDIES.get(name, "change the model's sampling or its option extra_body")
+    return SetupError(f"the endpoint does not take {name} as it is: {remedy}")
+
+
 def _speaks_of_length(content: bytes) -> bool:
     """Many servers have no code for a request over the context length; their message is read and goes no further."""
-    try:
-        error = json.loads(content).get("error", {})
-        return bool(_LENGTH_WORDS.search(error.get("message") or ""))
-    except (ValueError, AttributeError, TypeError, RecursionError):
-        return False
+    message = _error_of(content).get("message")
+    return isinstance(message, str) and bool(_LENGTH_WORDS.search(message))
 
 
 def retry_after_s(headers: Mapping[str, str], default_s: float, *, now: datetime | None = None) -> float:
@@ -124,9 +142,11 @@ def completion_of(body: Mapping[str, Any]) -> Completion:
     choice = choices[0] if isinstance(choices, list) and choices else None
     if not isinstance(choice, dict):
         raise Retry("malformed_reply", after_s=0.0)
-    stated = choice.get("finish_reason")
-    if stated in ("error", "abort"):  # the server's own trouble: what is there was cut off
+    stated = str(choice.get("finish_reason") or "").lower()
+    if stated in _BROKEN_OFF or choice.get("error"):
         raise Retry("provider_error", after_s=0.0)
+    if not stated:  # nothing says that it was written to its end
+        raise Retry("no_finish_reason", after_s=0.0)
     message = choice.get("message")
     reasoning = None
     if isinstance(message, dict):
@@ -140,7 +160,7 @@ def completion_of(body: Mapping[str, Any]) -> Completion:
     return Completion(
         text=Text(text),
         reasoning=Text(reasoning) if reasoning else None,
-        finish=_FINISHES.get(str(stated).lower(), Finish.STOP),
+        finish=_FINISHES.get(stated, Finish.STOP),
         token_ids=_ids(choice.get("token_ids")),
         logprobs=_logprobs(choice.get("logprobs")),
         num_prompt_tokens=_count(usage, "prompt_tokens"),

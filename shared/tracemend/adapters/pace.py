@@ -39,13 +39,15 @@ class Pace:
             raise
         return self._era
 
-    def leave(self, era: int, *, pushed_back: bool) -> None:
-        """Give the place back, and say how it went."""
+    def leave(self, era: int, *, pushed_back: bool | None) -> None:
+        """Give the place back, and say how it went; None where nothing was heard of the endpoint."""
         if pushed_back:
             if era == self._era:
                 self.limit = max(1.0, self.limit / 2)
                 self._era += 1
-        elif self.num_active >= int(self.limit):  # an unused limit has not been tested, so it must not grow
+        elif pushed_back is False and self.num_active >= int(
+            self.limit
+        ):  # an unused limit has not been tested, so it must not grow
             # Until the first push-back the limit doubles with each round; afterwards it gains one per round.
             self.limit = min(float(self._most), self.limit + (1 / self.limit if self._era else 1))
         self.num_active -= 1

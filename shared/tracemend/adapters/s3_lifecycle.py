@@ -84,7 +84,7 @@ async def check_rules(bucket: Bucket, *, hours: float | None = None) -> None:
     hours = needed_hours() if hours is None else hours
     blobs = bucket.settings.prefix + BLOBS
     for rule in await _rules(bucket):
-        days = rule.expiration.days if rule.expiration else None
+        days = _days_of(rule)
         covered = _prefix_of(rule)
         touches = covered.startswith(blobs) or blobs.startswith(covered)
         if rule.status == "Enabled" and touches and days is not None and days * 24 < hours:
@@ -97,6 +97,12 @@ async def check_rules(bucket: Bucket, *, hours: float | None = None) -> None:
 async def _rules(bucket: Bucket) -> list[Any]:
     found = await bucket.run("lifecycle", lambda: bucket.client.get_bucket_lifecycle(bucket.settings.bucket))
     return list(found.rules) if found else []
+
+
+def _days_of(rule: Any) -> int | None:
+    """How old objects get by a rule, none where it removes none; a rule by date removes what is new as well."""
+    expiration = rule.expiration
+    return None if expiration is None else 0 if expiration.date is not None else expiration.days
 
 
 def _prefix_of(rule: Any) -> str:

@@ -20,7 +20,8 @@ from tracemend.kit.registry import did_you_mean
 from tracemend.kit.secrets import Secret, secret_of
 from tracemend.kit.urls import shown
 
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_BUCKET = re.compile(r"(?!.*(?:\.[.-]|-\.))(?!\d+\.\d+\.\d+\.\d+$)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_REGION = re.compile(r"[a-z0-9_-]{1,63}")
 _OPTIONS = ("endpoint", "region", "sse")
 _AWS = ("AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_FULL_URI")
 _FORM = "s3:BUCKET[/PREFIX][?endpoint=URL&region=NAME&sse=s3|kms:KEY]"
@@ -64,6 +65,8 @@ def settings_of(url: str, environ: Mapping[str, str] = os.environ, **changed: An
     bucket, _, prefix = place.partition("/")
     if not _BUCKET.fullmatch(bucket):
         raise SetupError(f"store URL '{shown(url)}': its start is no bucket name; write {_FORM}")
+    if {".", ".."} & set(prefix.split("/")):
+        raise SetupError(f"store URL '{shown(url)}': a prefix holds no '.' or '..' between slashes")
     options = dict(parse_qsl(query, keep_blank_values=True))
     for name in options.keys() - set(_OPTIONS):
         raise SetupError(f"store URL '{shown(url)}': unknown option '{name}'{did_you_mean(name, list(_OPTIONS))}")
@@ -76,7 +79,7 @@ def settings_of(url: str, environ: Mapping[str, str] = os.environ, **changed: An
         prefix=f"{prefix.strip('/')}/" if prefix.strip("/") else "",
         host=host,
         secure=secure,
-        region=options.get("region") or environ.get("S3_REGION") or "us-east-1",
+        region=_region(options.get("region") or environ.get("S3_REGION") or "us-east-1"),
         access_key=access_key,
         secret_key=secret_key,
         ca_file=environ.get("S3_CAFILE", ""),
@@ -88,12 +91,20 @@ def settings_of(url: str, environ: Mapping[str, str] = os.environ, **changed: An
 def _host(endpoint: str) -> tuple[bool, str]:
     if not endpoint:
         raise SetupError("which S3 server? Set S3_ENDPOINT, or write ?endpoint=https://HOST[:PORT] in the store URL")
-    parts = urlsplit(endpoint)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.username:
-        raise SetupError(
-            f"S3 endpoint '{parts.hostname or shown(endpoint)}': write http[s]://HOST[:PORT] and nothing more"
-        )
+    try:
+        parts = urlsplit(endpoint)
+        host, _ = parts.hostname, parts.port
+    except ValueError:  # half a bracket, or no number for a port; it may hold a password
+        raise SetupError("the S3 endpoint cannot be read: write http[s]://HOST[:PORT] and nothing more") from None
+    if parts.scheme not in ("http", "https") or not host or parts.path.strip("/") or parts.query or parts.username:
+        raise SetupError(f"S3 endpoint '{host or shown(endpoint)}': write http[s]://HOST[:PORT] and nothing more")
     return parts.scheme == "https", parts.netloc
+
+
+def _region(name: str) -> str:
+    if not _REGION.fullmatch(name):
+        raise SetupError(f"S3 region '{name}': it has small letters, digits, _ and - alone")
+    return name
 
 
 def _encryption(sse: str) -> str:

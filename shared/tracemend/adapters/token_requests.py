@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tracemend.adapters.tokens import Tokens
+from tracemend.adapters.tokens import Tokens, is_text
 from tracemend.kit.errors import Reject
 from tracemend.kit.ports import Completion, ModelRequest
 from tracemend.records import Finish, Sampling
@@ -28,6 +28,8 @@ class TokenRequest:
 def prepare(request: ModelRequest, tokens: Tokens, *, max_model_len: int, vocab: int) -> TokenRequest:
     """Prompt ids and room of `request`; `Reject` where it cannot fit, `ValueError` for impossible settings."""
     _check_sampling(request.sampling)
+    if not is_text("".join(request.stop)):
+        raise ValueError("a stop string must be text, not half a surrogate pair")
     if not request.prompt_tokens and not request.messages:
         raise Reject("empty_prompt", "neither prompt_tokens nor messages")
     prompt = request.prompt_tokens or tokens.render(request.messages)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from tracemend.kit.errors import Reject, SetupError
 
 REASONING_TAGS = frozenset({"<think>", "</think>", "<reasoning>", "</reasoning>", "<answer>", "</answer>"})
-_PRIVATE_USE = range(0xE000, 0xF8FF)
+_PRIVATE_USE = (range(0xE000, 0xF900), range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE))
 
 
 class Tokens:
@@ -52,7 +53,10 @@ class Tokens:
         if not self._tokenizer.chat_template:
             raise Reject("no_chat_template", "the model's tokenizer has no chat template: send prompt_tokens")
         plain = [{name: str.__str__(value) for name, value in message.items()} for message in messages]
-        mark = _unused_mark("".join(value for message in plain for value in message.values()))
+        words = "".join(value for message in plain for value in message.values())
+        if not is_text(words):
+            raise Reject("bad_unicode", "half a surrogate pair")
+        mark = _unused_mark(words)
         for message in plain:
             controls = self._assistant_controls if message.get("role") == "assistant" else self._controls
             message["content"] = controls.sub(lambda m: m[0][0] + mark + m[0][1:], message.get("content", ""))
@@ -96,9 +100,22 @@ def _pattern(names: Iterable[str]) -> re.Pattern[str]:
     return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
 
+def is_text(words: str) -> bool:
+    """Whether `words` can be encoded; half a surrogate pair cannot."""
+    try:
+        words.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _unused_mark(text: str) -> str:
     """A character that stands nowhere in `text`: where pieces are to be encoded apart."""
-    return next(mark for mark in map(chr, _PRIVATE_USE) if mark not in text)
+    held = set(text)
+    mark = next((mark for mark in map(chr, chain(*_PRIVATE_USE)) if mark not in held), None)
+    if mark is None:
+        raise Reject("bad_unicode", "every private character there is")
+    return mark
 
 
 def _first_line(error: Exception) -> str:

@@ -17,6 +17,7 @@ _CACHE_SHARE = 0.5  # of the memory that is free after loading; activations and 
 def load_model(folder: Path, *, device: str, dtype: str) -> Any:
     """The causal language model in `folder`, ready on its device. Raises `SetupError`."""
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
@@ -32,10 +33,10 @@ def load_model(folder: Path, *, device: str, dtype: str) -> Any:
             str(folder), config=config, dtype=number, local_files_only=True, trust_remote_code=False,
             use_safetensors=True,
         )  # fmt: skip
-    except (OSError, ValueError, ImportError, KeyError) as error:
+        return model.eval().requires_grad_(False).to(place)
+    except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise SetupError(f"the model in {folder} cannot be loaded: {first}") from None
-    return model.eval().requires_grad_(False).to(place)
 
 
 def cache_tokens(model: Any, *, asked: int | None) -> int:

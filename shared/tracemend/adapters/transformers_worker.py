@@ -87,8 +87,8 @@ class Worker:
             row.finish = Finish.DEAD
         else:
             return
-        del self._written[id(row)]
         item.finish(self._completion(row, item.request))
+        del self._written[id(row)]
 
     def _completion(self, row: Row, request: ModelRequest) -> Completion:
         assert row.finish is not None
@@ -132,7 +132,7 @@ class Worker:
         if waiting.row is None:
             try:
                 waiting.row = self._new_row(item.request)
-            except (Reject, ValueError) as error:
+            except (Reject, ValueError, TypeError, LookupError) as error:  # its caller's, and none of the others'
                 item.fail(error)
         return waiting.row
 

@@ -7,6 +7,7 @@ between two steps, so a request that comes while others are being written joins 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,11 +42,17 @@ class InlineDriver:
             )
 
         def load() -> tuple[int, Callable[[], None]]:
+            import torch
             from vllm import EngineArgs
             from vllm.v1.engine.llm_engine import LLMEngine
 
-            engine = build(LLMEngine, EngineArgs, folder, on_cpu=on_cpu, options=options)
-            worker = _Worker(engine, Tokens(folder), self._inbox)
+            tokens = Tokens(folder)  # first: it may be refused, and a built engine must be taken down
+            set_num_threads = torch.set_num_threads
+            try:
+                engine = build(LLMEngine, EngineArgs, folder, on_cpu=on_cpu, options=options)
+            finally:  # on a CPU vLLM puts one there that does nothing, for all that this process will ever train
+                torch.set_num_threads = set_num_threads
+            worker = _Worker(engine, tokens, self._inbox)
             return worker.max_model_len, worker.run
 
         try:
@@ -82,6 +89,8 @@ class _Worker:
         self._tokens = tokens
         self._inbox = inbox
         self._time = SharedTime()
+        self._line: deque[Item] = deque()
+        """What has arrived and is not yet inside vLLM."""
         self._going: dict[str, _Going] = {}
         self._num_requests = 0
         self.max_model_len = int(engine.model_config.max_model_len)
@@ -91,32 +100,35 @@ class _Worker:
         """Work until the inbox stops; what is unfinished then, or if the engine breaks, ends with `Retry`."""
         try:
             while (arrived := self._inbox.take(block=not self._going)) is not None:
-                for item in arrived:
-                    self._admit(item)
+                self._line.extend(arrived)
+                while self._line:
+                    self._admit(self._line[0])
+                    self._line.popleft()
                 self._abort_cancelled()
                 if self._going:
                     for output in self._engine.step():
                         self._finish(output)
         finally:
-            for going in self._going.values():
-                going.item.fail(Retry("engine_closed"))
+            for item in (*self._line, *(going.item for going in self._going.values())):
+                item.fail(Retry("engine_closed"))
             self._shut_down()
 
     def _admit(self, item: Item) -> None:
+        from vllm.exceptions import VLLMClientError
         from vllm.inputs.engine import tokens_input
 
         if item.future.cancelled():
             return
-        try:
-            fitted = prepare(item.request, self._tokens, max_model_len=self.max_model_len, vocab=self._vocab)
-        except (Reject, ValueError) as error:
-            item.fail(error)
-            return
         self._num_requests += 1
         name = str(self._num_requests)
-        params = sampling_params(item.request, max_new_tokens=fitted.max_new_tokens, end_ids=self._tokens.end_ids)
+        try:
+            fitted = prepare(item.request, self._tokens, max_model_len=self.max_model_len, vocab=self._vocab)
+            params = sampling_params(item.request, max_new_tokens=fitted.max_new_tokens, end_ids=self._tokens.end_ids)
+            self._engine.add_request(name, tokens_input(list(fitted.prompt)), params)
+        except (Reject, ValueError, TypeError, LookupError, VLLMClientError) as error:  # its caller's alone
+            item.fail(error)
+            return
         self._going[name] = _Going(item, len(fitted.prompt), self._time.enter())
-        self._engine.add_request(name, tokens_input(list(fitted.prompt)), params)
 
     def _abort_cancelled(self) -> None:
         cancelled = [name for name, going in self._going.items() if going.item.future.cancelled()]
@@ -144,7 +156,9 @@ class _Worker:
         """Free the engine, and the process-wide state that would be in the way of the next one."""
         from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
 
-        self._engine.engine_core.shutdown()
-        self._engine = None
-        cleanup_dist_env_and_memory()
-        _alone.release()
+        try:
+            self._engine.engine_core.shutdown()
+            self._engine = None
+            cleanup_dist_env_and_memory()
+        finally:
+            _alone.release()

@@ -15,7 +15,7 @@ from typing import Any
 from tracemend.adapters.token_requests import prepare
 from tracemend.adapters.tokens import Tokens
 from tracemend.adapters.vllm_setup import SharedTime, VllmOptions, build, completion_from, sampling_params
-from tracemend.kit.errors import Retry
+from tracemend.kit.errors import Retry, SetupError
 from tracemend.kit.ports import Completion, ModelRequest
 
 
@@ -26,8 +26,8 @@ class ProcessDriver:
         from vllm import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
+        self._tokens = Tokens(folder)  # first: it may be refused, and nobody would end the process
         self._engine: Any = build(AsyncLLM, AsyncEngineArgs, folder, on_cpu=on_cpu, options=options, measures=True)
-        self._tokens = Tokens(folder)
         self._time = SharedTime()
         self._names = itertools.count()
         self._closed = False
@@ -48,8 +48,15 @@ class ProcessDriver:
         mark, seconds, last = self._time.enter(), 0.0, None
         try:
             last = await self._last(self._engine.generate(prompt, params, str(next(self._names))))
-        except (EngineDeadError, EngineGenerateError):
-            raise Retry("engine_closed" if self._closed else "engine_dead") from None
+        except EngineGenerateError:
+            raise Retry("engine_closed" if self._closed else "engine_failed") from None
+        except EngineDeadError:
+            if self._closed:
+                raise Retry("engine_closed") from None
+            raise SetupError(
+                "vLLM's process has ended, and its last words are on stderr: where memory ran out, lower the options "
+                "max_batch, max_model_len or memory_share; then start again"
+            ) from None
         finally:
             seconds = self._time.leave(mark)
         if last is None or not last.finished:

@@ -53,10 +53,12 @@ def build(
 ) -> Any:
     """vLLM's `engine` class for the model in `folder`; `SetupError` with its own words where it refuses. One that
     `measures` counts in Prometheus' default registry."""
+    from safetensors import SafetensorError
+
     given = _arguments(folder, on_cpu=on_cpu, options=options) | {"disable_log_stats": not measures}
     try:
         return engine.from_engine_args(arguments(**given))
-    except (ValueError, RuntimeError, AssertionError, OSError) as error:
+    except (ValueError, RuntimeError, AssertionError, OSError, SafetensorError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise SetupError(f"vLLM cannot serve {folder}: {lines[0]}") from error
 
@@ -87,26 +89,31 @@ def _arguments(folder: Path, *, on_cpu: bool, options: VllmOptions) -> dict[str,
 
 
 def sampling_params(request: ModelRequest, *, max_new_tokens: int, end_ids: Iterable[int]) -> Any:
-    """vLLM's sampling parameters. It detokenises only where a stop string needs it; text is made from ids by us."""
+    """vLLM's sampling parameters; `ValueError` for what it does not take. It detokenises only where a stop string needs
+    it; text is made from ids by us."""
     from vllm import SamplingParams
+    from vllm.exceptions import VLLMValidationError
     from vllm.sampling_params import RequestOutputKind
 
     sampling = request.sampling
-    return SamplingParams(
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        top_k=sampling.top_k,
-        repetition_penalty=sampling.repetition_penalty,
-        max_tokens=max_new_tokens,
-        seed=request.seed & (2**63 - 1),
-        stop=[s for s in request.stop if s] or None,
-        stop_token_ids=list(end_ids),
-        detokenize=any(request.stop),
-        skip_special_tokens=False,
-        spaces_between_special_tokens=False,
-        logprobs=0 if request.num_logprobs else None,
-        output_kind=RequestOutputKind.FINAL_ONLY,
-    )
+    try:
+        return SamplingParams(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            repetition_penalty=sampling.repetition_penalty,
+            max_tokens=max_new_tokens,
+            seed=request.seed & (2**63 - 1),
+            stop=[s for s in request.stop if s] or None,
+            stop_token_ids=list(end_ids),
+            detokenize=any(request.stop),
+            skip_special_tokens=False,
+            spaces_between_special_tokens=False,
+            logprobs=0 if request.num_logprobs else None,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+    except VLLMValidationError as error:  # its limits are narrower: temperatures end at 2
+        raise ValueError(str(error)) from None
 
 
 def completion_from(

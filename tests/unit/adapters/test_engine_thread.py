@@ -30,7 +30,7 @@ def test_a_bug_while_loading_reaches_the_opener_too() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-async def test_a_thread_that_breaks_at_work_ends_waiting_requests_with_retry() -> None:
+async def test_a_thread_that_breaks_at_work_ends_waiting_requests_with_retry_and_takes_no_more() -> None:
     inbox = Inbox()
 
     def load() -> tuple[int, Callable[[], None]]:
@@ -48,6 +48,9 @@ async def test_a_thread_that_breaks_at_work_ends_waiting_requests_with_retry() -
     with pytest.raises(Retry, match="broken"):
         await first
     await thread.join()
+    with pytest.raises(SetupError, match="the engine broke"):  # a Retry would be tried again for ever
+        await inbox.complete(ModelRequest())
+    inbox.stop()
     with pytest.raises(Retry, match="engine_closed"):
         await inbox.complete(ModelRequest())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,33 @@ async def test_sliding_window_attention_equals_transformers_own(tmp_path: Path) 
 async def test_impossible_settings_are_the_callers_error(folder: Path, sampling: Sampling) -> None:
     with pytest.raises(ValueError, match="not "):
         await complete(folder, [ModelRequest(prompt_tokens=(1, 2), sampling=sampling)])
+
+
+@pytest.mark.parametrize(
+    ("hostile", "error"),
+    [
+        (ModelRequest(messages=({"role": "user", "content": "half \ud800"},)), Reject),
+        (ModelRequest(messages=({"role": "user", "content": "".join(map(chr, range(0xE000, 0xF900)))},)), Reject),
+        (ModelRequest(messages=({"role": "user", "content": "hi"},), stop=("\udfff",)), ValueError),
+        (ModelRequest(prompt_tokens=(1, "two")), TypeError),  # type: ignore[arg-type]  # what no caller may do
+    ],
+    ids=["half-surrogate", "every-private-character", "stop-is-no-text", "no-ids"],
+)
+async def test_a_request_that_cannot_be_read_leaves_the_engine_to_the_others(
+    folder: Path, hostile: ModelRequest, error: type[Exception]
+) -> None:
+    model = open_model(f"transformers:{folder}", options={"num_threads": 1})
+    ended = await asyncio.gather(*map(model.complete, [*requests(3), hostile, *requests(3)]), return_exceptions=True)
+    assert [type(each) for each in ended] == [Completion] * 3 + [error] + [Completion] * 3
+    await model.aclose()
+
+
+async def test_a_model_that_was_copied_in_part_is_named(folder: Path, tmp_path: Path) -> None:
+    copied = Path(shutil.copytree(folder, tmp_path / "copy"))
+    weights = copied / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(SetupError, match=f"the model in {copied} cannot be loaded"):
+        open_model(f"transformers:{copied}")
 
 
 async def test_options_that_cannot_be_say_what_to_change(folder: Path) -> None:
