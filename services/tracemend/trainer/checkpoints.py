@@ -20,18 +20,20 @@ SEAL = "STABLE.json"
 _PREFIX = "checkpoint-"
 
 
-def seal(checkpoint: Path, *, fingerprint: str) -> None:
+def seal(checkpoint: Path, *, fingerprint: str, seconds: float = 0.0) -> None:
     """Mark `checkpoint` as complete: every file flushed to the disk, then the marker with their digests.
 
     Args:
         checkpoint: A folder named `checkpoint-<step>` that nobody writes to any more.
         fingerprint: What the training is a function of; another training must not resume from it.
+        seconds: What the training has taken to get here.
     """
     (checkpoint / SEAL).unlink(missing_ok=True)
     files = {path.relative_to(checkpoint).as_posix(): _flushed_digest(path) for path in _files(checkpoint)}
     temporary = checkpoint / f".{SEAL}.tmp"
     with temporary.open("w", encoding="utf-8") as stream:
-        json.dump({"fingerprint": fingerprint, "step": step_of(checkpoint), "files": files}, stream, indent=1)
+        sealed = {"fingerprint": fingerprint, "step": step_of(checkpoint), "seconds": seconds, "files": files}
+        json.dump(sealed, stream, indent=1)
         stream.flush()
         os.fsync(stream.fileno())
     temporary.replace(checkpoint / SEAL)
@@ -47,6 +49,11 @@ def newest_sealed(folder: Path, *, fingerprint: str) -> Path | None:
             return checkpoint
         _log.warning("checkpoint %s is not used: %s", checkpoint.name, fault)
     return None
+
+
+def seconds_of(checkpoint: Path) -> float:
+    """What the training had taken when `checkpoint`, which is sealed, was written; 0 where its seal does not say."""
+    return float(json.loads((checkpoint / SEAL).read_text(encoding="utf-8")).get("seconds", 0.0))
 
 
 def sealed_folders(folder: Path) -> list[Path]:

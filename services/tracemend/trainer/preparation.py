@@ -37,7 +37,7 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Base:
+class Base:
     """The model that training starts from, without its weights, and how it is served."""
 
     tokenizer: Any
@@ -66,18 +66,19 @@ def prepare(
             f"algorithm '{settings.algorithm}' learns from {algorithm.kind} and {dataset} holds {kind}: set "
             f"assemble.kind: {algorithm.kind}, or another train.algorithm"
         )
-    loaded = _load_base(base, reasoning_format, system)
+    loaded = load_base(base, reasoning_format, system)
     make = _from_pairs if kind == "pairs" else _from_examples
     return make(dataset, loaded, settings, algorithm)
 
 
-def _load_base(folder: Path, reasoning_format: str, system: str) -> _Base:
+def load_base(folder: Path, reasoning_format: str, system: str) -> Base:
+    """What the model folder says of the model, which is served with the prompt `system`."""
     from transformers import AutoConfig, AutoTokenizer
 
     from tracemend.traces.template import ChatTemplate
 
     config = AutoConfig.from_pretrained(folder, local_files_only=True).get_text_config()
-    return _Base(
+    return Base(
         tokenizer=AutoTokenizer.from_pretrained(folder, local_files_only=True),
         template=ChatTemplate.load(folder, reasoning_format),
         limits=ModelLimits(
@@ -87,7 +88,7 @@ def _load_base(folder: Path, reasoning_format: str, system: str) -> _Base:
     )
 
 
-def _from_examples(dataset: Path, base: _Base, settings: TrainSettings, algorithm: Algorithm) -> Prepared:
+def _from_examples(dataset: Path, base: Base, settings: TrainSettings, algorithm: Algorithm) -> Prepared:
     examples = algorithm.chosen(read_examples(dataset))
     rendered = render_rows(examples, base.template, base.tokenizer, settings, system=base.system)
     overridden = require_fidelity(
@@ -107,7 +108,7 @@ def _from_examples(dataset: Path, base: _Base, settings: TrainSettings, algorith
     )
 
 
-def _from_pairs(dataset: Path, base: _Base, settings: TrainSettings, algorithm: Algorithm) -> Prepared:
+def _from_pairs(dataset: Path, base: Base, settings: TrainSettings, algorithm: Algorithm) -> Prepared:
     _require_sampled_rows(settings)
     spans = algorithm.spans
     rendered = render_pairs(read_served_pairs(dataset), base.template, spans)

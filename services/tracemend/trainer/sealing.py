@@ -6,6 +6,7 @@ removed only after it, and leaving the context waits for the one in flight.
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -16,9 +17,11 @@ from tracemend.trainer.checkpoints import prune, seal
 class Sealer:
     """Seals in a thread of its own; what goes wrong there is raised by the next call or on leaving."""
 
-    def __init__(self, *, fingerprint: str, keep: int) -> None:
+    def __init__(self, *, fingerprint: str, keep: int, started_s: float | None = None) -> None:
+        """`started_s` is when the training began by the monotonic clock, earlier attempts included."""
         self._fingerprint = fingerprint
         self._keep = keep
+        self._started_s = time.monotonic() if started_s is None else started_s
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="seal-checkpoints")
         self._in_flight: Future[None] | None = None
 
@@ -33,7 +36,7 @@ class Sealer:
     def take(self, checkpoint: Path) -> None:
         """Seal `checkpoint`, which nobody writes to any more, once the one before is sealed."""
         self.finish()
-        self._in_flight = self._thread.submit(self._seal, checkpoint)
+        self._in_flight = self._thread.submit(self._seal, checkpoint, time.monotonic() - self._started_s)
 
     def finish(self) -> None:
         """Wait for the one in flight."""
@@ -41,6 +44,6 @@ class Sealer:
             self._in_flight.result()
             self._in_flight = None
 
-    def _seal(self, checkpoint: Path) -> None:
-        seal(checkpoint, fingerprint=self._fingerprint)
+    def _seal(self, checkpoint: Path, seconds: float) -> None:
+        seal(checkpoint, fingerprint=self._fingerprint, seconds=seconds)
         prune(checkpoint.parent, newest=checkpoint, keep=self._keep)

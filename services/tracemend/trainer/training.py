@@ -22,7 +22,7 @@ from tracemend.kit.torch_threads import settle_threads
 from tracemend.records import Checkpoint
 from tracemend.trainer.algorithm import Algorithm, TrainerInputs, make_algorithm
 from tracemend.trainer.callbacks import Progress, training_callbacks
-from tracemend.trainer.checkpoints import newest_sealed
+from tracemend.trainer.checkpoints import newest_sealed, seconds_of
 from tracemend.trainer.dataset import read_manifest
 from tracemend.trainer.preemption import Preemption
 from tracemend.trainer.preparation import Prepared, prepare
@@ -107,8 +107,10 @@ def train(
         finished = _finished(job, fingerprint=fingerprint, identify=identify)
         if finished is not None:
             return finished
-        started_s = time.monotonic()
-        preemption, sealer = Preemption(), Sealer(fingerprint=fingerprint, keep=job.settings.keep_checkpoints)
+        resumed = newest_sealed(job.folder / "checkpoints", fingerprint=fingerprint)
+        started_s = time.monotonic() - (seconds_of(resumed) if resumed else 0.0)
+        preemption = Preemption()
+        sealer = Sealer(fingerprint=fingerprint, keep=job.settings.keep_checkpoints, started_s=started_s)
         callbacks = training_callbacks(
             progress=progress,
             sealer=sealer,
@@ -116,7 +118,6 @@ def train(
             checkpoint_every_s=job.settings.checkpoint_every_s,
         )
         trainer = _trainer(job, algorithm, prepared, callbacks=callbacks, reward=reward)
-        resumed = newest_sealed(job.folder / "checkpoints", fingerprint=fingerprint)
         with preemption, sealer:
             trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
         preemption.check(num_steps=prepared.num_steps)

@@ -17,6 +17,7 @@ from tests.unit.trainer.trainer_builders import example_of, export_examples, job
 from tracemend.kit.errors import SetupError
 from tracemend.runtime.jobs import identity_of_model
 from tracemend.trainer import job as training_job
+from tracemend.trainer.checkpoints import SEAL
 from tracemend.trainer.training import TrainingJob, train
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
@@ -195,6 +196,17 @@ def test_a_damaged_checkpoint_is_not_resumed_from(base, tmp_path, caplog):
     assert run(again, lambda step, *_: seen.append(step)).model == expected.model
     assert seen[0] == 5
     assert "model.safetensors does not match its digest" in caplog.text
+
+
+def test_seconds_count_what_earlier_attempts_took_to_the_checkpoint(base, tmp_path):
+    job = job_of(tmp_path / "job", base=base, examples=EXAMPLES, save_steps=2)
+    with pytest.raises(Stopped):
+        run(job, stop_at(3))
+    seal = job.folder / "checkpoints" / "checkpoint-2" / SEAL
+    told = json.loads(seal.read_text())
+    assert told["seconds"] > 0
+    seal.write_text(json.dumps(told | {"seconds": 3600.0}))
+    assert 3600 < run(job).metrics["seconds"] < 4000
 
 
 def test_another_learning_rate_does_not_resume_from_the_old_checkpoint(base, tmp_path):
