@@ -206,12 +206,13 @@ class AsyncRun:
         waits, cursor = delays(self._connection.patience_s), ""
         while True:
             try:
-                async for response in self._watched(cursor):
-                    waits, cursor = delays(self._connection.patience_s), response.cursor
-                    status = RunStatus.of(response.run)
-                    yield status
-                    if status.state.is_final:
-                        return
+                async with aclosing(self._watched(cursor)) as responses:
+                    async for response in responses:
+                        waits, cursor = delays(self._connection.patience_s), response.cursor
+                        status = RunStatus.of(response.run)
+                        yield status
+                        if status.state.is_final:
+                            return
                 failed = CallError("UNAVAILABLE", "the server ended the watch")
             except CallError as error:
                 failed = error

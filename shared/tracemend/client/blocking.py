@@ -211,16 +211,18 @@ def _wait(work: Coroutine[Any, Any, T]) -> T:
 def _iterate(items: AsyncGenerator[T, None]) -> Iterator[T]:
     """The items one by one; left early, the source is closed."""
     end: Any = object()
+    steps: list[asyncio.Task[Any] | None] = []
 
     async def following() -> T:
+        steps[:] = [asyncio.current_task()]
         return await anext(items, end)
+
+    async def closed() -> None:
+        await asyncio.gather(*filter(None, steps), return_exceptions=True)  # interrupted, it is still ending
+        await items.aclose()
 
     try:
         while (item := _wait(following())) is not end:
             yield item
     finally:
-        _wait(_closed(items))
-
-
-async def _closed(items: AsyncGenerator[Any, None]) -> None:
-    await items.aclose()
+        _wait(closed())

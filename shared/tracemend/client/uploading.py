@@ -54,6 +54,8 @@ class Upload:
         self._window: deque[Chunk] = deque()
         self._num_waiting_bytes = 0
         self._mark = 0
+        self._is_complete = False
+        """Whether the server has the upload's end; rows that go beyond it are counted and sent no more."""
         self._end: Any = None
         self._change = asyncio.Event()
 
@@ -83,9 +85,9 @@ class Upload:
         num_chunks = num_rows = 0
         async for chunk in chunks_of(self._rows):
             num_chunks, num_rows = num_chunks + 1, num_rows + chunk.num_rows
-            while self._num_waiting_bytes >= self._window_bytes:
+            while self._num_waiting_bytes >= self._window_bytes and not self._is_complete:
                 await self._changed()
-            if chunk.sequence >= self._mark:
+            if chunk.sequence >= self._mark and not self._is_complete:
                 self._window.append(chunk)
                 self._num_waiting_bytes += len(chunk.content)
                 self._change.set()
@@ -150,6 +152,7 @@ class Upload:
     def _acknowledge(self, upload: Any) -> Progress:
         """Drop what is durable from the window."""
         self._mark = max(self._mark, upload.next_sequence)
+        self._is_complete = upload.complete
         while self._window and self._window[0].sequence < self._mark:
             self._num_waiting_bytes -= len(self._window.popleft().content)
         self._change.set()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import threading
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
 from tests.ingestion_server import ingestion, plan
 
 from tracemend.client import CallError, Client, PromptRow
+from tracemend.client.blocking import _iterate
 from tracemend.client.connection import Connection, Credentials
 from tracemend.kit.errors import SetupError
 from tracemend.kit.run_states import RunState
@@ -33,6 +37,37 @@ async def test_every_method_works_without_an_event_loop(tmp_path: Path) -> None:
                 assert run.wait().state is RunState.CANCELLED
 
         await asyncio.to_thread(use)
+
+
+class Interrupted(BaseException):
+    """As `KeyboardInterrupt`, and nobody else's."""
+
+
+@pytest.mark.parametrize("farewell_s", [0.0, 0.2])
+def test_an_interrupt_while_waiting_for_an_item_closes_the_source_and_is_told(farewell_s: float) -> None:
+    ended: list[str] = []
+
+    async def items() -> AsyncGenerator[int, None]:
+        try:
+            yield 1
+            main = threading.main_thread().ident
+            assert main is not None
+            asyncio.get_running_loop().call_later(0.1, signal.pthread_kill, main, signal.SIGUSR1)
+            await asyncio.sleep(30)
+        finally:
+            await asyncio.sleep(farewell_s)
+            ended.append("closed")
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        with pytest.raises(Interrupted):
+            list(_iterate(items()))
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert ended == ["closed"]
 
 
 async def test_refusals_say_what_is_wrong(tmp_path: Path) -> None:

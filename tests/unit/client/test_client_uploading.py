@@ -101,6 +101,15 @@ async def test_another_process_with_other_rows_is_refused(tmp_path: Path) -> Non
         assert "complete with 600 rows, and these are 700" in str(caught.value)
 
 
+async def test_another_process_with_many_more_rows_is_refused_too(tmp_path: Path) -> None:
+    """More than the window holds: nobody empties it once the upload is complete."""
+    async with ingestion(tmp_path) as served, AsyncClient(served.address) as client:
+        run = await client.begin(plan())
+        await run.upload(rows(600), upload="mine")
+        with pytest.raises(CallError, match="complete with 600 rows, and these are 3,000"):
+            await asyncio.wait_for(run.upload(rows(3000, size=8000), upload="mine"), 30)
+
+
 async def test_submitting_again_finds_the_run_and_changes_nothing(tmp_path: Path) -> None:
     async with ingestion(tmp_path) as served, AsyncClient(served.address) as client:
         first = await client.submit(plan(), rows(10))
