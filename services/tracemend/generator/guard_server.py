@@ -82,7 +82,9 @@ class Served:
 
 def build_app(served: Served, settings: ServerSettings, *, api_key: str = "") -> ASGIApp:
     """The server as an ASGI application. With an `api_key`, `/v1` wants it as a bearer token. Raises `SetupError` where
-    the engine gives no token ids."""
+    the engine gives no token ids, or the key is blank."""
+    if api_key and not api_key.strip():
+        raise SetupError("the server's API key is blank: set one, or none")
     desk = _Desk(served, settings)
     routes = [
         Route("/v1/chat/completions", desk.chat, methods=["POST"]),
@@ -91,7 +93,7 @@ def build_app(served: Served, settings: ServerSettings, *, api_key: str = "") ->
         Route("/health", desk.health, methods=["GET"]),
         Route("/metrics", desk.exposition, methods=["GET"]),
     ]
-    return Door(Starlette(routes=routes, exception_handlers=HANDLERS), desk.metrics, api_key=api_key)
+    return Door(Starlette(routes=routes, exception_handlers=HANDLERS), desk.metrics, api_key=api_key.strip())
 
 
 class _Desk:

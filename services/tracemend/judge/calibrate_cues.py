@@ -8,6 +8,7 @@ cue.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from tracemend.redaction import Text
 from tracemend.traces.segmentation import segment
 
 _COLUMNS = ("prompt", "reasoning", "step")
+_NUMBER = re.compile(r"\d{1,9}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +107,7 @@ def _trace(fields: Mapping[str, object], where: str, names: Mapping[str, str]) -
     asked, reasoning = (text_of(fields[names[name]], where, names[name]) for name in ("prompt", "reasoning"))
     num_steps = len(segment(reasoning))
     step = fields[names["step"]]
-    number = int(step) if isinstance(step, str) and step.strip().isdecimal() else step
+    number = int(step) if isinstance(step, str) and _NUMBER.fullmatch(step.strip()) else step
     if type(number) is not int or not (number == NO_CUE or FIRST_STEP <= number <= num_steps):
         raise SetupError(
             f"{where}: column {names['step']} is the number of a sentence, {FIRST_STEP} to {num_steps} in this "

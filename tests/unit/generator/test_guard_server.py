@@ -296,8 +296,13 @@ async def test_a_bug_is_500_and_tells_no_word_of_the_request() -> None:
     assert SECRET not in reply.text
 
 
+def test_a_blank_key_opens_no_door() -> None:
+    with pytest.raises(SetupError, match="blank"):
+        app_of(api_key=" \n")
+
+
 async def test_with_a_key_v1_is_closed_to_others_and_health_is_not() -> None:
-    app = app_of(api_key="secret")
+    app = app_of(api_key="secret\n")  # as files and secrets end
     assert (await post(ASK, app)).status_code == 401
     assert (await post(ASK, app, authorization="Bearer wrong")).status_code == 401
     assert (await post(ASK, app, authorization="Bearer secret")).status_code == 200

@@ -74,6 +74,7 @@ def test_csv_and_other_column_names_are_read(tmp_path: Path) -> None:
         ({"prompt": "p", "reasoning": TRACE, "step": True}, "2 to 5"),
         ({"prompt": "p", "reasoning": TRACE, "step": 2.0}, "2 to 5"),
         ({"prompt": "p", "reasoning": TRACE, "step": "two"}, "2 to 5"),
+        ({"prompt": "p", "reasoning": TRACE, "step": "9" * 5000}, "2 to 5"),
         ({"prompt": "p", "reasoning": [TRACE], "step": 2}, "holds a list"),
     ],
 )

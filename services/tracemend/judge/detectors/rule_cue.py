@@ -93,10 +93,10 @@ def rule_cue(*, extra: tuple[str, ...] = ()) -> DetectorFunction:
     """The rules; `extra` adds phrases that make a sentence a cue wherever they stand in it as whole words."""
     if not isinstance(extra, list | tuple) or not all(isinstance(phrase, str) for phrase in extra):
         raise SetupError("detector 'rule_cue': extra is a list of phrases")  # the letters of a word would be ones too
-    rules = [*_RULES, *(("extra", re.escape(phrase)) for phrase in map(_expanded, extra) if phrase)]
-    wording = "\n".join((*(f"{name}: {pattern}" for name, pattern in rules), _DECLINES.pattern))
-    compiled = tuple((name, re.compile(rf"\b(?:{pattern})")) for name, pattern in rules)
-    return _RuleDetector(rules=compiled, wording=wording)
+    added = [("extra", rf"(?<!\w){re.escape(phrase)}(?!\w)") for phrase in map(_expanded, extra) if phrase]
+    wording = "\n".join((*(f"{name}: {pattern}" for name, pattern in (*_RULES, *added)), _DECLINES.pattern))
+    rules = [*((name, rf"\b(?:{pattern})") for name, pattern in _RULES), *added]
+    return _RuleDetector(rules=tuple((name, re.compile(pattern)) for name, pattern in rules), wording=wording)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -85,6 +85,20 @@ def test_phrases_can_be_added_and_are_taken_as_words_not_as_patterns() -> None:
     assert looked("Tally-ho (axb), off we go.", extra=("Tally-ho (a.b)",)).step == NO_CUE
 
 
+@pytest.mark.parametrize(
+    ("sentence", "phrase", "is_cue"),
+    [
+        ("A plan is made.", "plan", True),
+        ("The planet is green.", "plan", False),
+        ("It is unplanned.", "plan", False),
+        ("→ do it now", "→ do", True),
+        ("So C++ it is.", "c++", True),
+    ],
+)
+def test_a_phrase_of_ones_own_is_found_as_whole_words(sentence: str, phrase: str, is_cue: bool) -> None:
+    assert (looked(sentence, extra=(phrase,)).step != NO_CUE) is is_cue
+
+
 @pytest.mark.parametrize("extra", ["let me", 3, None, [3], {"let me": 1}])
 def test_phrases_are_a_list_and_no_word_is_taken_for_its_letters(extra: object) -> None:
     with pytest.raises(SetupError, match="list of phrases"):
