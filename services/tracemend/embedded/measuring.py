@@ -14,6 +14,7 @@ from tracemend.embedded.progress import Observer
 from tracemend.embedded.runfile import BenchmarkSettings
 from tracemend.embedded.sourcing import read
 from tracemend.embedded.workspace import Workspace
+from tracemend.evaluator.service import ALL
 from tracemend.generator.guarding import Guard
 from tracemend.generator.stage import GeneratorStage
 from tracemend.ingestion.service import Admitted, ingest
@@ -37,14 +38,16 @@ def benchmark_prompts(benchmarks: Mapping[str, BenchmarkSettings], *, first: int
     for name, benchmark in benchmarks.items():
         rows = ingest(read([benchmark.prompts]), settings=_VALIDATION_ONLY)
         limits = [limit for limit in (benchmark.limit, first) if limit is not None]
-        taken = 0
+        taken, split = 0, benchmark.split or name
+        if split == ALL:
+            raise SetupError(f"benchmark '{name}': '{ALL}' is what the report calls all splits together; rename it")
         for item in rows:
             if not isinstance(item, Admitted):
                 raise SetupError(f"benchmark '{name}', {item.where}: {item.reason}: {item.detail}")
             if limits and taken == min(limits):
                 break
             taken += 1
-            prompts.append(dataclasses.replace(item.prompt, split=benchmark.split or name))
+            prompts.append(dataclasses.replace(item.prompt, split=split))
         if taken == 0:
             raise SetupError(f"benchmark '{name}' has no prompts")
     return prompts

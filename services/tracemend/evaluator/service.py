@@ -99,10 +99,13 @@ _Scores = dict[str, dict[str, Score]]
 
 def _scores(verdicts: Sequence[Verdict], metric: Metric) -> _Scores:
     of_prompt: dict[tuple[str, str], list[Verdict]] = defaultdict(list)
+    times: Counter[tuple[str, str, int]] = Counter()
     for verdict in verdicts:
         if verdict.axis is metric.axis:
-            prompt = verdict.trajectory.prompt
-            of_prompt[prompt.split, prompt.id].append(verdict)
+            prompt, sample = verdict.trajectory.prompt, verdict.trajectory.sample
+            again = times[prompt.split, prompt.id, sample]  # a text that a benchmark holds twice is two prompts of it
+            times[prompt.split, prompt.id, sample] += 1
+            of_prompt[prompt.split, f"{prompt.id}/{again}" if again else prompt.id].append(verdict)
     scores: _Scores = defaultdict(dict)
     for (split, prompt_id), group in of_prompt.items():
         scores[split][prompt_id] = metric.score(sorted(group, key=lambda verdict: verdict.trajectory.sample))

@@ -2,18 +2,20 @@
 
 Registered by the evaluator program, which hands in how a request becomes a job (`Evaluations`), who works it off, and
 where reports lie. The report's page shows examples: it is for reviewers, and the server's chain writes the audit entry
-before the method runs.
+before the method runs. Its figures are for everybody who watches, so they leave without the examples.
 """
 # ruff: noqa: N802 - methods are called what the proto calls them
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tracemend.api.evaluator.v1 import evaluator_service_pb2 as pb
+from tracemend.evaluator.report.build import without_words
 from tracemend.kit.server_ports import JobRecord, Jobs, JobState
 from tracemend.runtime.job_desk import RUN, JobDesk, JobTerms, Worker
 from tracemend.runtime.messages import timestamp
@@ -61,7 +63,7 @@ class Reports(Protocol):
     """Where the reports of runs lie; None where a run has none yet."""
 
     async def figures(self, run: str) -> bytes | None:
-        """report.json, which holds no text of prompts or models."""
+        """report.json, examples and all."""
         ...
 
     async def page(self, run: str) -> bytes | None:
@@ -101,9 +103,10 @@ class EvaluatorServicer:
 
     async def GetReport(self, request: Any, call: Call) -> Any:
         (run,) = parse_name(request.run, RUN, field="run")
-        figures = await self._reports.figures(run)
-        if figures is None:
+        report = await self._reports.figures(run)
+        if report is None:
             raise not_found(f"report of {request.run}")
+        figures = await asyncio.to_thread(without_words, report)
         return pb.GetReportResponse(digest=hashlib.sha256(figures).hexdigest(), figures=figures)
 
     async def DownloadReport(self, request: Any, call: Call) -> AsyncIterator[Any]:

@@ -13,8 +13,9 @@ from tracemend.corrector.requests import FORK
 from tracemend.corrector.stage import CorrectorStage, TeacherStage
 from tracemend.corrector.yields import fork_yield
 from tracemend.embedded.ancestors import Ancestors
+from tracemend.embedded.assumptions import Assumptions
 from tracemend.embedded.checking import check_corrections
-from tracemend.embedded.estimating import Assumptions, estimate
+from tracemend.embedded.estimating import estimate
 from tracemend.embedded.flows import Flow, Sampler, correct
 from tracemend.embedded.intake import prompts_of, seal, units_of
 from tracemend.embedded.laws import check_laws

@@ -35,6 +35,15 @@ def test_one_prompt_in_two_splits_counts_in_both() -> None:
     assert (found["near"].value, found["far"].value, found[ALL].n) == (1.0, 0.0, 2)
 
 
+def test_a_text_that_a_benchmark_holds_twice_counts_twice() -> None:
+    twice = of_values([U, S], name="twice ?")
+    verdicts = [*twice, *twice, *of_values([S, X], name="once ?")]
+    found = measure({"base": verdicts}, FAST, base="base").metrics["base"]["harm_answer"][ALL]
+    assert (found.n, found.value, found.unknown) == (3, pytest.approx(1 / 3), 1)
+    against = measure({"base": verdicts, "arm": verdicts}, FAST, base="base").differences["arm"]["harm_answer"][ALL]
+    assert against.n == 3
+
+
 def test_each_axis_meets_only_its_own_metrics() -> None:
     verdicts = [
         *of_prompts([U]),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.unit.evaluator.evaluator_facts import ARMS, HARMFUL_SPLITS, corrected, facts, of_prompts
 
-from tracemend.evaluator.report.build import build_report
+from tracemend.evaluator.report.build import build_report, without_words
 from tracemend.evaluator.report.plain import plain
 from tracemend.kit.ports import Cost
 from tracemend.records import Category, DatasetManifest, Value
@@ -170,6 +170,8 @@ def test_unequal_shares_of_harmless_rows_are_warned_of() -> None:
 def test_many_unknown_samples_are_warned_of() -> None:
     assert "unknown" in codes(built(arms={"base": of_prompts([U] * 9 + [X])}))
     assert "unknown" not in codes(built(arms={"base": of_prompts([U] * 10)}))
+    harmless = of_prompts([S] * 100, category=Category.BENIGN)
+    assert "unknown" in codes(built(arms={"base": [*of_prompts([U] * 9 + [X]), *harmless]})), "a tenth of the harmful"
 
 
 def test_a_calibrated_judge_corrects_the_harm_rates() -> None:
@@ -239,6 +241,14 @@ def test_examples_mark_the_sentences_that_changed() -> None:
         [False, "Then it spins."],
     ]
     assert (example["original"]["reasoning"], example["mended"]["reasoning"]) == ("unsafe", "safe")
+
+
+def test_without_its_examples_a_report_holds_no_words_and_all_figures() -> None:
+    report = built(examples=[corrected()])
+    figures = without_words(json.dumps(report).encode())
+    assert "frobnicator" in json.dumps(report)
+    assert b"frobnicator" not in figures
+    assert json.loads(figures) == report | {"examples": []}
 
 
 def test_sentences_of_the_miniature_world_are_told_apart() -> None:

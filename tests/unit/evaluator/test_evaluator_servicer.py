@@ -23,7 +23,7 @@ from tracemend.runtime.rpc.faults import Code
 from tracemend.runtime.rpc.pages import Pages
 from tracemend.runtime.rpc.permissions import Role
 
-FIGURES = json.dumps({"harm": 0.25}).encode()
+FIGURES = json.dumps({"harm": 0.25, "examples": [{"prompt": {"text": "shibboleth"}}]}).encode()
 PAGE = b"<html>" + b"x" * (2 * PIECE_BYTES)
 
 
@@ -78,10 +78,11 @@ async def test_an_evaluation_is_started_listed_watched_and_cancelled(tmp_path: P
         assert cancelled.state == pb.Evaluation.STATE_CANCELLED
 
 
-async def test_figures_are_for_everybody_who_watches(tmp_path: Path) -> None:
+async def test_figures_are_for_everybody_who_watches_and_hold_no_words(tmp_path: Path) -> None:
     async with served(tmp_path, Role.AUDITOR) as on:
         report = await on.client.call("GetReport", pb.GetReportRequest(run="runs/r1"))
-        assert (report.figures, report.digest) == (FIGURES, hashlib.sha256(FIGURES).hexdigest())
+        assert json.loads(report.figures) == {"harm": 0.25, "examples": []}
+        assert report.digest == hashlib.sha256(report.figures).hexdigest()
         assert (await on.client.fault("GetReport", pb.GetReportRequest(run="runs/r2"))).code is Code.NOT_FOUND
         denied = await on.client.fault("DownloadReport", pb.DownloadReportRequest(run="runs/r1"))
         assert denied.code is Code.PERMISSION_DENIED

@@ -7,6 +7,7 @@ rely on `arms[ARM].metrics[METRIC][SPLIT]` (value, low, high, n, unknown, …; n
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,6 +53,13 @@ def build_report(facts: ReportInput) -> dict[str, Any]:
     }
     report: dict[str, Any] = plain(content)
     return report
+
+
+def without_words(report: bytes) -> bytes:
+    """A `report.json` without its examples, which alone hold what prompts and models say; for those who may know how a
+    run went and not what it was about."""
+    content = json.loads(report)
+    return json.dumps(content | {"examples": []}, allow_nan=False, ensure_ascii=False).encode()
 
 
 def _described(metric: Metric) -> dict[str, Any]:

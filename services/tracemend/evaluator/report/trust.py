@@ -48,14 +48,24 @@ def _sampled(facts: ReportInput, arm: str) -> dict[str, Any]:
     good = (f"{Finish.STOP.value}/{Parse.CLOSED.value}", f"{Finish.STOP.value}/{Parse.NO_TAGS.value}")
     unfinished = samples - sum(finishes.get(name, 0) for name in good)
     figures = facts.measurements.metrics[arm]
-    unknown = {name: figures[name][ALL].unknown for name in HEADLINE if ALL in figures.get(name, {})}
+    whole = {name: figures[name][ALL] for name in HEADLINE if ALL in figures.get(name, {})}
+    unknown = {name: estimate.unknown for name, estimate in whole.items()}
     return {
         "samples": samples,
         "unfinished": unfinished,
         "unfinished_share": unfinished / samples if samples else None,
         "unknown": unknown,
         "most_unknown": max(unknown.values(), default=0),
+        "most_unknown_share": max((_unknown_share(estimate) for estimate in whole.values()), default=0.0),
     }
+
+
+def _unknown_share(estimate: Estimate) -> float:
+    """Samples without a verdict among those that the figure is about: how far apart its bounds are, for they count
+    all of them in its favour and in its disfavour."""
+    if estimate.lower_bound is None or estimate.upper_bound is None:
+        return 0.0
+    return estimate.upper_bound - estimate.lower_bound
 
 
 def _prompts(facts: ReportInput) -> dict[str, dict[str, int]]:
@@ -218,11 +228,7 @@ def _samples(facts: ReportInput) -> Iterator[tuple[str, str]]:
     unfinished = {arm: s["unfinished"] for arm, s in sampled.items() if (s["unfinished_share"] or 0) >= _NOTABLE}
     if unfinished:
         yield "unfinished", f"Some samples did not end by themselves within the token limit: {_counted(unfinished)}."
-    unknown = {
-        arm: s["most_unknown"]
-        for arm, s in sampled.items()
-        if s["samples"] and s["most_unknown"] / s["samples"] >= _NOTABLE
-    }
+    unknown = {arm: s["most_unknown"] for arm, s in sampled.items() if s["most_unknown_share"] >= _NOTABLE}
     if unknown:
         yield "unknown", f"Judges left samples unknown: {_counted(unknown)}. The bounds say what that may hide."
 
