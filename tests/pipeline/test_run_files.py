@@ -18,9 +18,10 @@ from tests.unit.trainer.trainer_builders import example_of, prompt_of
 
 from tracemend.corrector.triggers import find_triggers
 from tracemend.embedded.architectures import PUBLISHED, find_architecture
+from tracemend.embedded.assumptions import Assumptions
 from tracemend.embedded.checking import check_corrections, check_run
 from tracemend.embedded.environment import names_in
-from tracemend.embedded.estimating import Assumptions, estimate
+from tracemend.embedded.estimating import estimate
 from tracemend.embedded.memory import memory_needs
 from tracemend.embedded.models import Target, find_target, open_helpers
 from tracemend.embedded.plan import Plan, from_content, resolve

@@ -11,8 +11,9 @@ from rich.padding import Padding
 from rich.text import Text as Styled
 
 from tracemend.cli.showing import checks, gigabytes, print_json, table, wide_console
+from tracemend.embedded.assumptions import assumptions_of
 from tracemend.embedded.checking import check_run
-from tracemend.embedded.estimating import Estimate, assumptions_of
+from tracemend.embedded.estimating import Estimate
 from tracemend.embedded.estimating import estimate as estimated
 from tracemend.embedded.memory import MemoryNeed
 from tracemend.embedded.runfile import RunFile, load_run_file

@@ -32,6 +32,8 @@ class Architecture:
     tied: bool
     """Whether input and output embeddings are one matrix."""
     has_qkv_bias: bool = False
+    num_experts: int = 0
+    """Feed-forwards of a layer that tokens are routed among; where there are any, the weights are not counted right."""
 
     @property
     def num_parameters(self) -> int:
@@ -125,6 +127,10 @@ PUBLISHED: Mapping[str, Architecture] = {
 """Name of the published model, which is its folder's name as downloaded, to its shape."""
 
 
+_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
+"""What configurations call the number of experts."""
+
+
 def find_architecture(model: str | Path) -> Architecture | None:
     """The shape of the model in the folder `model`; without a folder, that of the published model of its name."""
     folder = Path(model).expanduser()
@@ -139,7 +145,7 @@ def read_architecture(folder: Path) -> Architecture:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         return _of_config(config.get("text_config", config))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise SetupError(f"{path} does not state the shape of a decoder ({type(error).__name__}: {error})") from None
 
 
@@ -158,4 +164,5 @@ def _of_config(config: Mapping[str, Any]) -> Architecture:
         context=int(config["max_position_embeddings"]),
         tied=bool(config.get("tie_word_embeddings", False)),
         has_qkv_bias=bool(config.get("attention_bias", model_type == "qwen2")),
+        num_experts=next((int(config[name]) for name in _EXPERTS if config.get(name)), 0),
     )

@@ -26,7 +26,8 @@ from tracemend.records import Category, Example, Finish, OutcomeState, Parse, Pr
 from tracemend.redaction import Text
 from tracemend.traces.loading import load_tokenizer
 from tracemend.traces.template import ChatTemplate
-from tracemend.trainer.fidelity import ModelLimits, Objection, objections
+from tracemend.trainer.fidelity import Objection, objections
+from tracemend.trainer.preparation import load_base
 from tracemend.trainer.rendering import render_rows
 from tracemend.trainer.settings import TrainSettings
 
@@ -63,6 +64,8 @@ async def examine(target: TargetSettings, *, questions: Sequence[str] = ()) -> l
 
 def _shape(shape: Architecture) -> str:
     weights, cache = weight_bytes(shape) / 1e9, shape.kv_bytes_per_token() / 1e3
+    if shape.num_experts:
+        return f"{shape.model_type}, a mixture of {shape.num_experts} experts, context {shape.context:,}"
     return (
         f"{shape.model_type}, {shape.num_parameters / 1e9:.3g} billion parameters, context {shape.context:,}; "
         f"{weights:.3g} GB of weights in half precision, {cache:.3g} kB of cache per token"
@@ -154,15 +157,10 @@ def _gate(trajectories: Sequence[Trajectory], folder: Path, target: TargetSettin
 def _objections(
     trajectories: Sequence[Trajectory], folder: Path, target: TargetSettings, settings: TrainSettings
 ) -> list[Objection]:
-    from transformers import AutoTokenizer
-
-    template = ChatTemplate.load(folder, target.reasoning_format)
-    tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    base = load_base(folder, target.reasoning_format, target.system)
     examples = [_example(trajectory) for trajectory in trajectories]
-    rows = render_rows(examples, template, tokenizer, settings, system=target.system)
-    shape = read_architecture(folder)
-    limits = ModelLimits(vocab_size=shape.vocab, context_length=shape.context)
-    return objections(rows, template, settings, limits=limits, num_examples=len(examples), system=target.system)
+    rows = render_rows(examples, base.template, base.tokenizer, settings, system=base.system)
+    return objections(rows, base.template, settings, limits=base.limits, num_examples=len(examples), system=base.system)
 
 
 def _prompt(text: str) -> Prompt:

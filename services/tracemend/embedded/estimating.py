@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 from tracemend.corrector.decide import arm_units, plan_units, strategy_for
 from tracemend.corrector.settings import ArmCorrection, Rule
 from tracemend.corrector.strategies.contrast import Contrast
 from tracemend.corrector.strategies.refused import Refused
 from tracemend.corrector.strategy import Strategy
+from tracemend.embedded.assumptions import Assumptions
 from tracemend.embedded.memory import MemoryNeed, memory_needs
 from tracemend.embedded.plan import Plan, resolve
 from tracemend.embedded.runfile import BenchmarkSettings, RunFile
@@ -27,7 +27,6 @@ from tracemend.ingestion.rows import BadRow
 from tracemend.ingestion.settings import PromptsSettings
 from tracemend.judge.settings import HarmJudge
 from tracemend.kit.errors import SetupError
-from tracemend.kit.registry import did_you_mean
 from tracemend.records import Category, Prompt
 from tracemend.redaction import Text
 from tracemend.trainer.algorithm import make_algorithm
@@ -35,41 +34,6 @@ from tracemend.trainer.assembly import BENIGN, HARMFUL, REASONING, rows_of_kind
 
 _MAX_COUNTED = 200_000
 """Rows that a source is counted up to."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Assumptions:
-    """What is not known before the run."""
-
-    prompt_tokens: int = 120
-    """Tokens of a prompt."""
-    response_tokens: int = 1200
-    """Tokens of a response of the target, never more than `max_new_tokens`."""
-    teacher_tokens: int = 1000
-    """Tokens that a strong model writes for one text."""
-    judge_tokens: int = 40
-    """Tokens that a judge model writes for one part."""
-    parts_judged: int = 3
-    """Parts of a trajectory that a judge model is asked about, never more than the judge's `parts`."""
-    unsafe_share: float = 0.5
-    """Share of samples of harmful prompts that are unsafe in the parts that count."""
-    hard_share: float = 0.3
-    """Share of harmful prompts whose samples are all unsafe."""
-    success_share: float = 0.8
-    """Share of corrected units that are judged safe within their attempts."""
-    fork_share: float = 0.4
-    """Share of forks that are accepted, in each round (methods.md §10 [P])."""
-    refused_share: float = 0.2
-    """Share of samples of benign prompts that the model of a first stage refuses (20 to 29 points in methods.md §14
-    [P]). A prompt counts once any of its K samples refuses; taken as independent, they are expected to rather often."""
-    attempts: float = 1.5
-    """Texts per unit on average, never more than `attempts`."""
-    tokens_per_s: float = 2000.0
-    """Tokens that one GPU generates per second, over all requests."""
-    trained_tokens_per_s: float = 3000.0
-    """Tokens that one GPU trains on per second."""
-    price_per_million: float = 0.0
-    """Price of a million tokens at endpoints (`openai:` engines)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,21 +76,6 @@ class Estimate:
         return sum(item.hours for item in self.items)
 
 
-def assumptions_of(given: dict[str, str]) -> Assumptions:
-    """The assumptions with those that were given as `name=value` in place of the defaults."""
-    kinds: dict[str, type[int] | type[float]] = {
-        field.name: int if isinstance(field.default, int) else float for field in fields(Assumptions)
-    }
-    unknown = sorted(given.keys() - kinds.keys())
-    if unknown:
-        raise SetupError(f"no assumption '{unknown[0]}'{did_you_mean(unknown[0], list(kinds))}")
-    try:
-        values: dict[str, Any] = {name: kinds[name](value) for name, value in given.items()}
-    except ValueError as error:
-        raise SetupError(f"--assume wants NAME=NUMBER: {error}") from None
-    return Assumptions(**values)
-
-
 def estimate(settings: RunFile, assumptions: Assumptions) -> Estimate:
     """What `settings` will take. Reads prompt sources to count them; opens no engine."""
     plan = resolve(settings)
@@ -138,6 +87,11 @@ def estimate(settings: RunFile, assumptions: Assumptions) -> Estimate:
     work = _Work(plan, assumptions, categories)
     uncounted = {f"prompts.{name}": problem for name, (problem, _) in zip(names, counted, strict=True) if problem}
     memory, notes = memory_needs(plan.run)
+    cut_off = [
+        f"prompts.{name}: its first {_MAX_COUNTED:,} rows are counted, and it may have more"
+        for name, (_, by_category) in zip(names, counted, strict=True)
+        if settings.limit is None and by_category.total() == _MAX_COUNTED
+    ]
     return Estimate(
         prompts={
             name: None if problem else by_category.total()
@@ -147,7 +101,7 @@ def estimate(settings: RunFile, assumptions: Assumptions) -> Estimate:
         rows=work.rows(),
         memory=memory,
         uncounted=uncounted | work.uncounted,
-        notes=tuple(notes),
+        notes=(*notes, *cut_off),
         assumptions=assumptions,
     )
 

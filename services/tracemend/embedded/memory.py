@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from tracemend.embedded.architectures import Architecture, find_architecture
 from tracemend.embedded.resources import MACHINES, PROMPT_ROOM_TOKENS, Machine, longest_response, with_resources
 from tracemend.embedded.runfile import RunFile
+from tracemend.kit.errors import SetupError
 from tracemend.trainer.algorithm import make_algorithm
 from tracemend.trainer.settings import TrainSettings
 
@@ -56,9 +57,14 @@ def memory_needs(run: RunFile) -> tuple[tuple[MemoryNeed, ...], tuple[str, ...]]
         return (), ("memory: the target is served elsewhere",)
     if run.target.model.startswith("proving:"):
         return (), ("memory: the proving ground's model fits anywhere",)
-    shape = find_architecture(run.target.model)
+    try:
+        shape = find_architecture(run.target.model)
+    except SetupError as problem:
+        return (), (f"memory: {problem}",)
     if shape is None:
         return (), (f"memory: {run.target.model} has no config.json and is no published model that is known here",)
+    if shape.num_experts:
+        return (), (f"memory: {run.target.model} is a mixture of experts, whose weights are not counted here",)
     return tuple(need for name in MACHINES for need in _on(name, run, shape)), ()
 
 
@@ -82,7 +88,7 @@ def _on(name: str, run: RunFile, shape: Architecture) -> Iterator[MemoryNeed]:
 def _serving(name: str, machine: Machine, run: RunFile, shape: Architecture) -> MemoryNeed:
     """One sequence of full length must fit beside the weights; more of them make it fast."""
     options = run.target.engine_options
-    wide = _int(options.get("tensor_parallel"), 1)
+    wide = max(1, _int(options.get("tensor_parallel"), 1))
     longest = longest_response(run) + PROMPT_ROOM_TOKENS
     cache = shape.kv_bytes_per_token() * longest // wide
     parts = {"weights": weight_bytes(shape) // wide, "cache of one sequence": cache, "overhead": _OVERHEAD_BYTES}

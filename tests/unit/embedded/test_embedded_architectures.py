@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,15 @@ def test_a_config_without_a_shape_is_refused(content: str, tmp_path: Path) -> No
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(SetupError, match=r"config\.json"):
         find_architecture(tmp_path)
+
+
+def test_no_heads_are_no_shape_and_experts_are_counted_as_such(tmp_path: Path) -> None:
+    folder = tiny_models.build(tmp_path / "llama", "llama")
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    assert read_architecture(folder).num_experts == 0
+    path.write_text(json.dumps(config | {"num_local_experts": 8}))
+    assert read_architecture(folder).num_experts == 8
+    path.write_text(json.dumps(config | {"num_attention_heads": 0, "head_dim": None}))
+    with pytest.raises(SetupError, match=r"config\.json"):
+        read_architecture(folder)

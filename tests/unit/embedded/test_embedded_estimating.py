@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tracemend.embedded.estimating import Assumptions, Estimate, estimate
+from tracemend.embedded.assumptions import Assumptions, assumptions_of
+from tracemend.embedded.estimating import Estimate, estimate
 from tracemend.embedded.runfile import parse_run_file
+from tracemend.kit.errors import SetupError
 
 TEXT = """\
 name: small
@@ -150,3 +152,25 @@ def test_measuring_samples_have_their_own_greatest_length() -> None:
     items = estimate(parse_run_file(SWEPT, name="run.yaml"), ASSUMED).items
     (evaluated,) = (item for item in items if item.what == "evaluate")
     assert evaluated.num_tokens == evaluated.num_calls * (120 + 50)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"unsafe_share": "nan"}, "unsafe_share=nan: it is a share, from 0 to 1"),
+        ({"refused_share": "2"}, "a share"),
+        ({"tokens_per_s": "0"}, "tokens_per_s=0: it is a rate, above 0"),
+        ({"trained_tokens_per_s": "inf"}, "a rate"),
+        ({"prompt_tokens": "-5"}, "a number from 0 on"),
+        ({"prompt_token": "5"}, "did you mean 'prompt_tokens'"),
+        ({"prompt_tokens": "many"}, "wants NAME=NUMBER"),
+    ],
+)
+def test_an_assumption_that_cannot_be_says_so(given: dict[str, str], says: str) -> None:
+    with pytest.raises(SetupError, match=says):
+        assumptions_of(given)
+
+
+def test_a_source_that_is_counted_in_part_is_named() -> None:
+    found = estimate(parse_run_file(TEXT.replace("count: 100", "count: 200_001"), name="run.yaml"), ASSUMED)
+    assert "prompts.0 (numbered): its first 200,000 rows are counted, and it may have more" in found.notes

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.contract import tiny_models
 
 from tracemend.embedded.memory import MemoryNeed, memory_needs
 from tracemend.embedded.runfile import RunFile
@@ -47,3 +50,24 @@ def test_pairs_too_long_for_a_machine_are_told_to_be_shorter() -> None:
     small = need_of({"algorithm": "intervened_po", "batch_size": 1, "max_length": 16_384}, machine="1x24gb")
     assert not small.fits
     assert "arms.arm.train.max_length" in small.advice
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [({"num_local_experts": 8}, "a mixture of experts"), ({"num_attention_heads": None}, "does not state the shape")],
+)
+def test_a_model_that_cannot_be_counted_is_a_note_and_no_obstacle(
+    changes: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    path = tiny_models.build(tmp_path / "model") / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    document = {
+        "name": "small",
+        "prompts": [{"source": "numbered", "count": 2}],
+        "target": {"model": str(path.parent), "engine": "vllm"},
+        "judge": {"harm": {"name": "last_word"}},
+        "arms": {"arm": {"correct": {"strategy": "filter"}}},
+    }
+    needs, (note,) = memory_needs(RunFile.model_validate(document))
+    assert needs == ()
+    assert says in note
