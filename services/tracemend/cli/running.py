@@ -19,9 +19,7 @@ from tracemend.embedded.pipeline import Finished, run_pipeline
 from tracemend.embedded.progress import Observer
 from tracemend.embedded.revisions import check_phase
 from tracemend.embedded.runfile import RunFile, load_run_file, parse_run_file
-from tracemend.embedded.whole_files import replace_text
 from tracemend.kit import own_process
-from tracemend.kit.errors import SetupError
 from tracemend.kit.logs import log_to_stderr
 
 T = TypeVar("T")
@@ -50,8 +48,8 @@ def demo(out: Path, *, as_json: bool) -> None:
     """Run the demo's run file and say where to go from there."""
     text = importlib.resources.files("tracemend.embedded").joinpath("demo.yaml").read_text(encoding="utf-8")
     settings = parse_run_file(text, name="demo.yaml")
-    _keep(text, out)
-    finished = _execute(settings, out, command=f"tracemend demo --out {shlex.quote(str(out))}", as_json=as_json)
+    command = f"tracemend demo --out {shlex.quote(str(out))}"
+    finished = _execute(settings, out, text=text, command=command, as_json=as_json)
     if as_json:
         _tell_end(finished)
     else:
@@ -72,10 +70,10 @@ def run(run_file: Path, out: Path, *, limit: int | None, dry_run: bool, from_pha
 
         body(settings, as_json=as_json)
         return
-    _keep(run_file.read_text(encoding="utf-8"), out)
+    text = run_file.read_text(encoding="utf-8")
     command = f"tracemend run {shlex.quote(str(run_file))} --out {shlex.quote(str(out))}"
     command += f" --limit {limit}" if limit is not None else ""
-    finished = _execute(settings, out, command=command, as_json=as_json, again=from_phase)
+    finished = _execute(settings, out, text=text, command=command, as_json=as_json, again=from_phase)
     if as_json:
         _tell_end(finished)
     else:
@@ -98,20 +96,13 @@ def _tell_end(finished: Finished) -> None:
     print(json.dumps({"event": "finished", "run": finished.run, "report": report}), flush=True)
 
 
-def _keep(text: str, out: Path) -> None:
-    """Leave the run file beside what it makes."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        replace_text(out / "run.yaml", text)  # it may be the very file that the command was given
-    except OSError as error:
-        raise SetupError(f"{out}: cannot keep a run there ({error.strerror}); choose another folder") from None
-
-
-def _execute(settings: RunFile, out: Path, *, command: str, as_json: bool, again: str | None = None) -> Finished:
+def _execute(
+    settings: RunFile, out: Path, *, text: str, command: str, as_json: bool, again: str | None = None
+) -> Finished:
     observer = observer_for(as_json=as_json)
 
     async def work() -> Finished:
-        return await run_pipeline(settings, out, cache=cache_folder(), observer=observer, again=again)
+        return await run_pipeline(settings, out, cache=cache_folder(), observer=observer, again=again, text=text)
 
     return until_done(work, observer=observer, command=command)
 

@@ -63,11 +63,12 @@ class Finished:
 
 
 async def run_pipeline(
-    settings: RunFile, folder: Path, *, cache: Path, observer: Observer, again: str | None = None
+    settings: RunFile, folder: Path, *, cache: Path, observer: Observer, again: str | None = None, text: str = ""
 ) -> Finished:
     """Run `settings` in `folder` to the end, or go on where an earlier process stopped.
 
-    `again` names a phase (`sample`, `judge` or `correct`) to do anew, with all that follows from it.
+    `again` names a phase (`sample`, `judge` or `correct`) to do anew, with all that follows from it. `text`, the run
+    file as somebody wrote it, is kept beside what it makes.
 
     Raises:
         SetupError: The user must change something first.
@@ -76,6 +77,8 @@ async def run_pipeline(
     require_work(settings)
     resolve(settings)  # a plan that cannot work leaves no folder behind
     async with open_workspace(folder) as workspace:
+        if text:
+            workspace.keep_run_file(text)
         if again is not None:
             ask_again(folder, again)
         plan = resolve(revised(settings, read_revisions(folder)))

@@ -46,6 +46,13 @@ class Workspace:
         """A bus of its own for one flow: what one flow publishes, no other sees."""
         return open_bus("memory:")
 
+    def keep_run_file(self, text: str) -> None:
+        """Leave the run file beside what it makes."""
+        try:
+            replace_text(self.folder / "run.yaml", text)  # it may be the very file that the command was given
+        except OSError as error:
+            raise _unusable(self.folder, error) from None
+
 
 @asynccontextmanager
 async def open_workspace(folder: Path, *, writes: bool = True) -> AsyncIterator[Workspace]:
@@ -55,7 +62,7 @@ async def open_workspace(folder: Path, *, writes: bool = True) -> AsyncIterator[
         try:
             state.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise SetupError(f"{folder}: cannot keep a run there ({error.strerror}); choose another folder") from None
+            raise _unusable(folder, error) from None
     elif not (state / "ledger.db").exists():
         raise SetupError(f"{folder}: holds no run; `tracemend run RUN.yaml --out {folder}` starts one")
     lock = _lock(state / "lock") if writes else None
@@ -101,6 +108,10 @@ def current_run(folder: Path) -> str:
         return (folder / "state" / "current").read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
         raise SetupError(f"{folder}: holds no run; `tracemend run RUN.yaml --out {folder}` starts one") from None
+
+
+def _unusable(folder: Path, error: OSError) -> SetupError:
+    return SetupError(f"{folder}: cannot keep a run there ({error.strerror}); choose another folder")
 
 
 def _lock(path: Path) -> IO[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import subprocess
 import sys
@@ -84,3 +85,19 @@ def test_json_progress_says_rate_cost_and_time_left(capsys: pytest.CaptureFixtur
     assert told["new_tokens"] == 70
     assert told["stages"]["generator"]["done"] == 5
     assert told["remaining_s"] >= told["elapsed_s"] >= 0
+
+
+def test_a_run_that_finds_its_folder_taken_changes_nothing_in_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = tmp_path / "run.yaml", tmp_path / "out"
+    path.write_text(TEXT, encoding="utf-8")
+    (out / "state").mkdir(parents=True)
+    (out / "run.yaml").write_text("of the first\n", encoding="utf-8")
+    with (out / "state" / "lock").open("w") as first:
+        fcntl.flock(first, fcntl.LOCK_EX)
+        with pytest.raises(SystemExit) as ended:
+            main(["run", str(path), "--out", str(out)])
+    assert ended.value.code == 2
+    assert "another tracemend process is working on this run" in capsys.readouterr().err
+    assert (out / "run.yaml").read_text(encoding="utf-8") == "of the first\n"
