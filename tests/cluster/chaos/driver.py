@@ -23,7 +23,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tests.cluster.chaos.faults import DAMAGED_PLAN, KINDS, Faults
-from tests.cluster.chaos.oracle import broken_promises, wasted_bytes
+from tests.cluster.chaos.oracle import broken_promises, waste_of
 from tests.cluster.chaos.s3_proxy import proxied
 from tests.cluster.runs_compared import embedded, null_run
 from tests.cluster.spine import Spine
@@ -55,6 +55,8 @@ class Report:
     num_outcomes: int = 0
     wasted_bytes: int = 0
     """Of blobs that nothing refers to."""
+    num_judged_again: int = 0
+    """Trajectories, as such blobs tell."""
     broken: list[str] = dataclasses.field(default_factory=list)
 
 
@@ -111,7 +113,8 @@ async def drive(
         spine.stop_all()
         report.broken = await broken_promises(spine, run, expected)
         report.num_outcomes = sum((await spine.workspace.ledger.outcome_counts(run)).values())
-        report.wasted_bytes = await wasted_bytes(spine)
+        waste = await waste_of(spine)
+        report.wasted_bytes, report.num_judged_again = waste.num_bytes, waste.num_verdicts
     return report
 
 

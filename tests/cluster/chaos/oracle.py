@@ -9,13 +9,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
+import zstandard
 from tests.cluster.runs_compared import timeless
 from tests.cluster.spine import Spine
 
 from tracemend.kit.ports import Address
 from tracemend.kit.results import CorruptResult
+from tracemend.topics import VERDICTS
 
 _READ_AT_ONCE = 64
 Facts = tuple[dict[Any, Any], dict[str, str]]
@@ -39,10 +42,29 @@ async def broken_promises(spine: Spine, run: str, expected: Facts) -> list[str]:
     return broken
 
 
-async def wasted_bytes(spine: Spine) -> int:
-    """Size of the blobs that nothing refers to: work that was done again, and the chunks of uploads."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waste:
+    """What is stored and nothing refers to."""
+
+    num_bytes: int
+    """Work that was done again, and the chunks of uploads."""
+    num_verdicts: int
+    """In packs that came too late: trajectories that were judged again."""
+
+
+async def waste_of(spine: Spine) -> Waste:
     store, referenced = spine.workspace.store, await spine.workspace.ledger.referenced()
-    return sum([len(await store.get(digest)) async for digest in store.digests() if digest not in referenced])
+    blobs = [await store.get(digest) async for digest in store.digests() if digest not in referenced]
+    return Waste(num_bytes=sum(map(len, blobs)), num_verdicts=sum(map(_num_verdicts, blobs)))
+
+
+def _num_verdicts(blob: bytes) -> int:
+    """How many of a pack's records are verdicts; 0 where the blob is no pack."""
+    try:
+        with zstandard.ZstdDecompressor().stream_reader(blob, read_across_frames=True) as frames:
+            return frames.readall().count(VERDICTS.name.encode())
+    except zstandard.ZstdError:
+        return 0
 
 
 async def _outcomes(spine: Spine, run: str) -> tuple[dict[Any, Any], list[str]]:
