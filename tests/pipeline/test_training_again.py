@@ -12,11 +12,13 @@ import pytest
 from tests.pipeline.tiny_runs import ROWS, arm, build_model, document, run_tiny
 
 from tracemend.embedded.budget import WALL, BudgetSpent
+from tracemend.embedded.exporting import export
 from tracemend.embedded.laws import check_laws
 from tracemend.embedded.looking import open_run
 from tracemend.embedded.progress import Silent
 from tracemend.embedded.purging import PURGED, purge
 from tracemend.embedded.workspace import open_workspace
+from tracemend.kit.errors import SetupError
 from tracemend.kit.ports import ConcludedUnit
 from tracemend.records import Outcome
 
@@ -35,6 +37,16 @@ class Steps(Silent):
     def training(self, step: int, num_steps: int, loss: float) -> None:
         self.seen.append(step)
         time.sleep(self._pause_s)
+
+
+class Stopped(Exception):
+    """Stands for the end of the process."""
+
+
+class StopsBeforeTraining(Silent):
+    def phase(self, name: str, *, total: int | None = None, note: str = "") -> None:
+        if name.startswith("train"):
+            raise Stopped
 
 
 def is_green(out: Path) -> bool:
@@ -101,9 +113,20 @@ def test_arms_that_start_from_a_retrained_model_end_their_units_on_its_samples(t
         async with open_workspace(out) as workspace:
             await purge(workspace, victim)
 
+    async def exported() -> None:
+        async with open_run(out) as opened:
+            await export(opened, "child", to=tmp_path / "exported", what="model", force=False)
+
     asyncio.run(purged())  # the parent's rows are others now, and so will be its weights
+    with pytest.raises(SetupError, match="is gone, as after a purge"):
+        asyncio.run(exported())
+    with pytest.raises(Stopped):
+        run_tiny(run_file, out, observer=StopsBeforeTraining())  # new rows, and still the old models
+    with pytest.raises(SetupError, match="is gone, as after a purge"):
+        asyncio.run(exported())
     assert run_tiny(run_file, out).run == run
     assert is_green(out)
+    asyncio.run(exported())
     after = {unit.unit.prompt: (unit, outcome) for unit, outcome in units(out, "child")}
     assert after.pop(victim)[0].reason == PURGED
     assert len(after) == ROWS - 1

@@ -57,6 +57,7 @@ async def export(opened: OpenRun, arm: str, *, to: Path, what: str, force: bool)
     if what == "dataset":
         return await _dataset(opened, arm, results, to)
     checkpoint = _checkpoint(arm, results)
+    _require_datasets(opened, arm, results)
     source = _trained(opened, checkpoint, what)
     card = _card(opened, checkpoint, results, what)
     _write(source, to, card, base=_base_name(opened, arm))
@@ -99,6 +100,19 @@ def _checkpoint(arm: str, results: Mapping[str, Any]) -> Checkpoint:
         why = "the base is the model that you brought" if arm == BASE else "it has no `train` section, or is not done"
         raise SetupError(f"arm '{arm}' has no trained model: {why}")
     return Checkpoint(**fields)
+
+
+def _require_datasets(opened: OpenRun, arm: str, results: Mapping[str, Any]) -> None:
+    """`SetupError` where a model, or one that it started from, has learned from other rows than the run has now: a
+    purge takes rows out of datasets and leaves models as they are."""
+    while arm != BASE:
+        rows = opened.workspace.folder / "datasets" / arm
+        if not rows.exists() or dataset.read_manifest(rows).id != _checkpoint(arm, results).dataset:
+            raise SetupError(
+                f"what the model of arm '{arm}' has learned from is gone, as after a purge: the run's command builds "
+                "the dataset without what was purged, and trains anew"
+            )
+        arm = opened.plan.run.arms[arm].from_
 
 
 def _trained(opened: OpenRun, checkpoint: Checkpoint, what: str) -> Path:

@@ -24,6 +24,7 @@ from tracemend.trainer.pair_dataset import read_pairs
 from tracemend.trainer.pairs import BENIGN, REFUSED, shares_prefix
 
 _SHOWN = 3
+_GONE = "the dataset is gone, as after a purge: the run's command builds it again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +161,8 @@ def _dataset_is_published(
     settings = plan.run.arms[arm].assemble
     kind = "kept or corrected" if settings.kind == "examples" else "kept, corrected or refused"
     law = f"published rows of {arm} = manifest rows, each from a {kind} unit"
+    if not (folder / "datasets" / arm).exists():
+        return Finding(law=law, holds=False, checked=0, detail=_GONE)
     try:
         manifest = dataset.read_manifest(folder / "datasets" / arm)
         rows = dataset.read_rows(folder / "datasets" / arm)
@@ -183,6 +186,8 @@ def _dataset_is_published(
 
 def _pairs_share_their_prefix(folder: Path, arm: str) -> Finding:
     law = f"every pair of {arm} shares its prefix"
+    if not (folder / "datasets" / arm).exists():
+        return Finding(law=law, holds=False, checked=0, detail=_GONE)
     try:
         pairs = read_pairs(folder / "datasets" / arm)
     except SetupError as error:

@@ -59,9 +59,16 @@ def _decompressed(frame: bytes) -> bytes:
 
 
 def verified(folder: Path) -> bool:
-    async def body() -> bool:
+    return not broken_laws(folder)
+
+
+def broken_laws(folder: Path) -> str:
+    """What `verify` says of the laws that do not hold."""
+
+    async def body() -> str:
         async with open_run(folder) as opened:
-            return all(f.holds for f in await check_laws(opened.workspace, run=opened.run, plan=opened.plan))
+            findings = await check_laws(opened.workspace, run=opened.run, plan=opened.plan)
+            return "\n".join(found.detail or found.law for found in findings if not found.holds)
 
     return asyncio.run(body())
 
@@ -80,6 +87,8 @@ def test_a_purged_prompt_is_nowhere_and_the_next_run_does_without_it(tmp_path: P
     assert "rewrite" in found.datasets
     assert found.num_records > 0
     assert text not in contents(tmp_path)
+    assert not verified(tmp_path)
+    assert "the run's command builds it again" in broken_laws(tmp_path)
 
     run_small(tmp_path)
     assert verified(tmp_path)
