@@ -93,7 +93,12 @@ def submit(run_file: Path, *, to: str, limit: int | None, dry_run: bool, watches
             _tell({"run": checked.id, "target": checked.target}, f"{checked.id} can be submitted", as_json=as_json)
             return
         run = _uploaded(client, plan, as_json=as_json)
-        if run.status().state is RunState.PAUSED:
+        state = run.status().state
+        if state is RunState.CANCELLED:
+            raise SetupError(
+                f"{run.id} was cancelled, for good; to have the work done anew, change the run file's name"
+            )
+        if state is RunState.PAUSED:
             words = f"{run.id} is paused, and has the limits of {run_file} from now on"
             words += f"\nGo on: tracemend resume {run.id} --to {to}"
             _tell({"run": run.id, "state": RunState.PAUSED.value}, words, as_json=as_json)

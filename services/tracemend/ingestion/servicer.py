@@ -118,6 +118,9 @@ class IngestionServicer:
         return pb.CancelRunResponse(run=await self._move(request, RunState.CANCELLED, reason="cancelled by request"))
 
     async def PauseRun(self, request: Any, call: Call) -> Any:
+        record = await self._record(request.name)
+        if record.state is RunState.DONE:  # may be worked on again, and so put aside, but not by a user who came late
+            raise _illegal(record, RunState.PAUSED)
         return pb.PauseRunResponse(run=await self._move(request, RunState.PAUSED, reason="paused by request"))
 
     async def ResumeRun(self, request: Any, call: Call) -> Any:

@@ -90,7 +90,20 @@ async def test_runs_are_listed_watched_and_moved(tmp_path: Path, capsys: Any) ->
         assert (json.loads(line)["state"], json.loads(line)["num_received"]) == ("cancelled", 1)
         assert await command(served, "resume", "small-1") == 2
         assert "from where it cannot become running" in capsys.readouterr().err
+        assert await command(served, "submit", str(path)) == 2
+        assert "change the run file's name" in capsys.readouterr().err
         assert await command(served, "watch", "none") == 2
+
+
+@pytest.mark.parametrize("order", ["pause", "cancel"])
+async def test_what_is_done_is_neither_paused_nor_cancelled(order: str, tmp_path: Path, capsys: Any) -> None:
+    path = run_file(tmp_path, '{"prompt": "one"}')
+    async with ingestion(tmp_path, plans=AnyPlan()) as served:
+        await command(served, "submit", str(path))
+        for state in (RunState.RUNNING, RunState.DONE):
+            await served.tables.runs.set_state("small-1", state)
+        assert await command(served, order, "small-1") == 2
+        assert "the run is done, from where it cannot become" in capsys.readouterr().err
 
 
 async def until_sealed(served: Served) -> None:
