@@ -11,7 +11,9 @@ Neighbours on the machine come and go: each loop round is compared with the bare
 loop, bare, loop, bare, …), and the median of these ratios is the figure. `cpu_ratio` is the same by the CPU time of the
 process, which neighbours blur less, and which says nothing about waiting. `asked_ratio` is the same from the first
 request to the last completion, without what a loop round spends before and after (opening its folder, sealing, the last
-batches on their way through the stages), which is told as `loop_idle_s`.
+batches on their way through the stages), which is told as `loop_idle_s`. `accounted_ratio` needs no second arm: what a
+loop round keeps from the engine at most is that time and the event loop's computing, while which the engine's thread
+may wait for Python; where both are small and the ratios differ widely, it is the machine that they measure.
 """
 
 from __future__ import annotations
@@ -89,6 +91,11 @@ class _Round:
     event_loop_s: float
     """CPU time of the thread that runs the event loop: while it computes, the engine's thread waits for Python."""
 
+    @property
+    def idle_s(self) -> float:
+        """Before the first request and after the last completion."""
+        return self.wall_s - self.asked_s
+
     def rate(self, clock: str) -> float:
         """New tokens per second by `clock`, a field."""
         seconds: float = getattr(self, clock)
@@ -111,10 +118,11 @@ def measure_share(
         "ratio": statistics.median(_ratios(loop, bare, "wall_s")),
         "cpu_ratio": statistics.median(_ratios(loop, bare, "cpu_s")),
         "asked_ratio": statistics.median(_ratios(loop, bare, "asked_s")),
+        "accounted_ratio": statistics.median(1 - (each.idle_s + each.event_loop_s) / each.wall_s for each in loop),
         "round_ratios": _ratios(loop, bare, "wall_s"),
         "round_cpu_ratios": _ratios(loop, bare, "cpu_s"),
         "loop_wall_s": statistics.median(each.wall_s for each in loop),
-        "loop_idle_s": statistics.median(each.wall_s - each.asked_s for each in loop),
+        "loop_idle_s": statistics.median(each.idle_s for each in loop),
         "loop_event_loop_s": statistics.median(each.event_loop_s for each in loop),
         "bare_event_loop_s": statistics.median(each.event_loop_s for each in bare),
         "engine_s_per_trajectory": per_trajectory_s,
