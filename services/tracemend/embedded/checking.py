@@ -29,6 +29,7 @@ from tracemend.judge.service import JudgeService
 from tracemend.kit.errors import SetupError
 from tracemend.kit.ports import Capabilities, Completion, ModelRequest, TextModel
 from tracemend.redaction import Text
+from tracemend.runtime.models import check_model
 
 _LOCAL = ("transformers", "vllm")
 _PROBE = (Text("what is 2 + 2 ?"), Text("the user asks about 2 + 2 ."), Text("the answer is 4 ."))
@@ -118,7 +119,10 @@ def _target(settings: RunFile) -> str:
     if target.engine not in _LOCAL:
         if any(arm.train is not None for arm in settings.arms.values()):
             raise SetupError(f"engine '{target.engine}' cannot be trained; leave out the arms' `train` sections")
-        return filled(target.engine, where="target.engine").partition("@")[0]
+        engine = filled(target.engine, where="target.engine")
+        check_model(engine, options=target.engine_options)
+        return engine.partition("@")[0]
+    check_model(f"{target.engine}:{target.model}", options=target.engine_options)
     if target.model.startswith("proving:"):
         return "the proving ground's own model, trained on first use"
     folder = Path(filled(target.model, where="target.model")).expanduser()
@@ -143,13 +147,11 @@ def _lengths(settings: RunFile, folder: Path) -> str:
 
 def _model(name: str, settings: ModelSettings) -> str:
     engine = filled(settings.engine, where=f"models.{name}.engine")
+    check_model(engine, options=settings.options)
     scheme, _, rest = engine.partition(":")
     if scheme in _LOCAL:
         model_folder.check(Path(rest))
         return f"{scheme} folder is whole"
-    from tracemend.runtime.models import open_model
-
-    open_model(engine, options=settings.options)
     return engine.partition("@")[0]
 
 

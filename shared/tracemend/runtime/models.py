@@ -31,16 +31,34 @@ def open_model(url: str, *, options: Mapping[str, Any] | None = None) -> TextMod
     return opener(rest, dict(options or {}))
 
 
-def _transformers(rest: str, options: dict[str, Any]) -> TextModel:
+def check_model(url: str, *, options: Mapping[str, Any] | None = None) -> None:
+    """Raises what `open_model` would of an address and its options, without loading a model: the folder of one is
+    `model_folder.check`'s to look at."""
+    engine = _LOCAL.get(url.partition(":")[0])
+    if engine is None:
+        open_model(url, options=options)  # holds no model, and connects when it is first asked
+    else:
+        _check_options(engine(), options or {})
+
+
+def _transformers_engine() -> Callable[..., TextModel]:
     from tracemend.adapters.transformers_engine import TransformersEngine
 
-    return _create(TransformersEngine, Path(rest), options)
+    return TransformersEngine
+
+
+def _vllm_engine() -> Callable[..., TextModel]:
+    from tracemend.adapters.vllm_engine import VllmEngine
+
+    return VllmEngine
+
+
+def _transformers(rest: str, options: dict[str, Any]) -> TextModel:
+    return _create(_transformers_engine(), Path(rest), options)
 
 
 def _vllm(rest: str, options: dict[str, Any]) -> TextModel:
-    from tracemend.adapters.vllm_engine import VllmEngine
-
-    return _create(VllmEngine, Path(rest), options)
+    return _create(_vllm_engine(), Path(rest), options)
 
 
 def _openai(rest: str, options: dict[str, Any]) -> TextModel:
@@ -60,11 +78,15 @@ def _scripted(rest: str, options: dict[str, Any]) -> TextModel:
 
 
 def _create(engine: Callable[..., TextModel], subject: Path | str, options: dict[str, Any]) -> TextModel:
+    _check_options(engine, options)
+    return engine(subject, **options)
+
+
+def _check_options(engine: Callable[..., TextModel], options: Mapping[str, Any]) -> None:
     parameters = [p.name for p in inspect.signature(engine).parameters.values() if p.kind is p.KEYWORD_ONLY]
     for name in options:
         if name not in parameters:
             raise SetupError(f"unknown engine option '{name}'{did_you_mean(name, parameters)}")
-    return engine(subject, **options)
 
 
 _OPENERS: dict[str, Callable[[str, dict[str, Any]], TextModel]] = {
@@ -73,6 +95,7 @@ _OPENERS: dict[str, Callable[[str, dict[str, Any]], TextModel]] = {
     "openai": _openai,
     "scripted": _scripted,
 }
+_LOCAL = {"transformers": _transformers_engine, "vllm": _vllm_engine}
 _FORMS = {
     "transformers": "transformers:PATH",
     "vllm": "vllm:PATH",

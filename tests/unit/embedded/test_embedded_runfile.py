@@ -49,6 +49,25 @@ def test_a_folder_and_a_file_in_another_encoding_are_named_as_such(tmp_path: Pat
         load_run_file(tmp_path / "run.yaml")
 
 
+@pytest.mark.parametrize(
+    ("engine", "options", "message"),
+    [
+        ("scriptd:null_target", {}, "did you mean 'scripted'?"),
+        ("scripted:null_traget", {}, "did you mean 'null_target'?"),
+        ("scripted:null_target", {"delay": 1}, "'delay'"),
+        ("openai:m@127.0.0.1", {}, "openai:MODEL@http"),
+        ("transformers", {"max_bach": 3}, "did you mean 'max_batch'?"),
+        ("vllm", {"max_bach": 3}, "did you mean 'max_batch'?"),
+    ],
+)
+def test_a_dry_run_looks_at_the_targets_engine_and_its_options(engine: str, options: dict, message: str) -> None:
+    run = small()
+    target = run.target.model_copy(update={"engine": engine, "engine_options": options, "model": "proving:base"})
+    (problem,) = [check for check in check_run(run.model_copy(update={"target": target})) if not check.holds]
+    assert problem.what == "target"
+    assert message in problem.detail
+
+
 def test_a_run_that_asks_for_nothing_says_so_and_leaves_no_folder(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match=r"asks for nothing: add `arms`.*`evaluate`"):
         run_small(tmp_path / "out", arms={}, evaluate=None)
