@@ -8,7 +8,7 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,12 @@ from tests.kafka_topics_for_tests import kafka_namespace
 from tracemend.adapters.folder_store import FolderStore
 from tracemend.adapters.kafka_bus import KafkaBus
 from tracemend.adapters.kafka_clients import KafkaSettings, open_admin, open_consumer, open_producer, settings_of
-from tracemend.adapters.kafka_consumer import Limits
+from tracemend.adapters.kafka_consumer import Limits, Reader
 from tracemend.adapters.kafka_dead_letters import KafkaDeadLetters
 from tracemend.adapters.kafka_topics import KafkaTopics, Replication
 from tracemend.kit.errors import Retry, SetupError
 from tracemend.kit.ports import Subscription
+from tracemend.kit.telemetry import NO_TELEMETRY
 from tracemend.topics import CHECKPOINTS, CONTINUATIONS, GENERATIONS
 from tracemend.wire import WireCodec
 
@@ -278,6 +279,52 @@ async def test_reading_stops_at_the_high_water_mark_and_goes_on_below_the_low_on
     await bus.aclose()
     await collecting
     assert [oldest.message.record.id, *seen] == names
+
+
+async def test_a_partition_that_comes_to_a_member_with_enough_to_do_waits_as_its_others_do() -> None:
+    async with kafka_namespace(partitions=2, topics=(GENERATIONS,)) as settings:
+        bus = KafkaBus(settings, WireCodec(), limits=Limits(high_water=20, low_water=10))
+        staying, leaving = (member_of(bus, settings) for _ in range(2))
+        await until(lambda: len(staying._partitions) == len(leaving._partitions) == 1)
+        await bus.publish([message(f"m{number}") for number in range(400)])
+        buffered = staying._buffers[GENERATIONS.name]
+        await until(lambda: len(buffered) >= 20)
+        (own,) = staying._partitions.values()
+        leaving.stop()
+        await asyncio.to_thread(leaving.join)
+        await until(lambda: len(staying._partitions) == 2)
+        await asyncio.sleep(2)
+        assert {entry.partition.number for entry in buffered} == {own.number}
+        worked: set[int] = set()
+        while len(worked) < 2:  # what is worked makes room, for the new one as well
+            await until(lambda: bool(buffered))
+            entry = staying.pop(GENERATIONS.name)
+            assert entry is not None
+            worked.add(entry.partition.number)
+            entry.partition.finish(entry.offset)
+        staying.stop()
+        await asyncio.to_thread(staying.join)
+        await bus.aclose()
+
+
+def member_of(bus: KafkaBus, settings: KafkaSettings) -> Reader:
+    """A member of group g that reads, and hands out nothing by itself."""
+    sources = {settings.named(GENERATIONS.name): (GENERATIONS.name, GENERATIONS.name)}
+    return Reader(
+        settings,
+        sources,
+        group="g",
+        joined=settings.named("g"),
+        news=asyncio.Event(),
+        telemetry=NO_TELEMETRY,
+        limits=bus._limits,
+    )
+
+
+async def until(condition: Callable[[], bool], *, within_s: float = 30.0) -> None:
+    async with asyncio.timeout(within_s):
+        while not condition():  # noqa: ASYNC110 - a thread of the client's changes it
+            await asyncio.sleep(0.02)
 
 
 async def test_topics_are_made_compared_and_missed(settings: KafkaSettings) -> None:
