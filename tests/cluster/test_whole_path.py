@@ -16,11 +16,13 @@ from typing import Any
 import pytest
 from tests.cluster.runs_compared import ROOT
 from tests.cluster.spine import Spine
+from tests.cluster.test_reports import children
 
+from tracemend.embedded.phases import results_of
 from tracemend.embedded.pipeline import run_pipeline
 from tracemend.embedded.progress import Silent
 from tracemend.embedded.runfile import RunFile, load_run_file
-from tracemend.kit.server_ports import Fenced, JobRecord
+from tracemend.kit.server_ports import Fenced, JobRecord, JobState
 from tracemend.programs.coordinating import KIND
 from tracemend.trainer.settings import TrainSettings
 
@@ -119,5 +121,36 @@ def test_a_trained_run_is_reported_as_in_one_process_although_its_trainer_is_kil
             assert seen[-1].training.state == trainer.Training.STATE_SUCCEEDED, seen[-1]
             assert seen[-1].training.checkpoint.model == finished.checkpoints[ARM].model
             assert list(spine.folder.glob(f"trainer/jobs/*/checkpoints/{ARM}/model/config.json"))
+
+    asyncio.run(check())
+
+
+def test_a_run_that_is_cancelled_in_training_ends_its_processes_and_leaves_no_model(tmp_path: Path) -> None:
+    async def check() -> None:
+        from tracemend.proving.base_model import ensure_base
+
+        cache = Path(os.environ.get("TRACEMEND_CACHE") or tmp_path / "cache")
+        settings = trained_run(await asyncio.to_thread(ensure_base, cache=cache, seed=0, num_threads=1))
+        async with Spine.on_servers(tmp_path, target="base") as spine, spine.client() as client:
+            spine.start_all()
+            run = await spine.submit(settings)
+            job = await in_the_middle_of_training(spine, run)
+            assert children(spine.processes["trainer"])
+            await client.run(run).cancel()
+            async with asyncio.timeout(60):
+                while children(spine.processes["trainer"]):  # noqa: ASYNC110 - nobody tells this process
+                    await asyncio.sleep(0.1)
+            stopped = await spine.tables.jobs.get(job.key)
+            assert stopped is not None
+            assert (stopped.state, stopped.reason) == (JobState.FAILED, "the run was stopped")
+            assert f"train:{ARM}" not in await results_of(spine.workspace, run)
+            counts = [
+                await ask_for(run)
+                for ask_for in (spine.workspace.ledger.unit_counts, spine.workspace.ledger.outcome_counts)
+            ]
+            assert sum(counts[0].values()) == sum(counts[1].values())
+            again = await spine.submit(settings.model_copy(update={"name": "again"}))
+            await spine.wait_done(again, within_s=900)
+            assert f"train:{ARM}" in await results_of(spine.workspace, again)
 
     asyncio.run(check())
