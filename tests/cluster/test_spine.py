@@ -128,7 +128,10 @@ def test_a_run_that_names_an_unserved_target_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("example", ["examples/ipo.yaml", "services/tracemend/embedded/demo.yaml"])
+@pytest.mark.parametrize(
+    "example",
+    ["examples/ipo.yaml", pytest.param("services/tracemend/embedded/demo.yaml", marks=pytest.mark.long)],
+)
 def test_an_example_with_real_weights_ends_as_in_one_process(example: str, tmp_path: Path) -> None:
     """IPO and UnsafeChain on the proving ground. One response at a time: in batches, float noise moves samples."""
 

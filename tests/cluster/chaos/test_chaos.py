@@ -78,8 +78,8 @@ def test_a_run_under_every_fault_ends_as_in_one_process(tmp_path: Path, environ:
     ("protection", "faults"),
     [
         (crash_points.WORK_BEFORE_COMMIT, "kill_stages"),
-        (crash_points.DELIVERY_REPORTS, "refused_writes"),
-        (crash_points.DIGEST_CHECK, DAMAGED_PLAN),
+        pytest.param(crash_points.DELIVERY_REPORTS, "refused_writes", marks=pytest.mark.long),
+        pytest.param(crash_points.DIGEST_CHECK, DAMAGED_PLAN, marks=pytest.mark.long),
     ],
 )
 def test_the_oracle_misses_what_a_protection_prevents(
