@@ -1,12 +1,14 @@
 """Between the ledger's records and its rows, and the inserts of which the first writer wins.
 
-Used by the other `sql_` modules alone.
+Used by the other `sql_` modules alone. Statements that every transaction needs are built once: SQLAlchemy takes longer
+to put one together than SQLite to run it.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
@@ -25,6 +27,11 @@ CHUNK = 5000
 _ADDED = ("num_items", "num_prompt_tokens", "num_cached_tokens", "num_new_tokens", "seconds", "money")
 _BOOKED_BY = "#"
 """Between a stage and whoever booked for it, in the rows of what may be booked again."""
+_INSERTS: Mapping[str, Callable[[Table], sqlite.Insert | postgresql.Insert]] = {
+    "sqlite": sqlite.insert,
+    "postgresql": postgresql.insert,
+}
+_RESULTS = select(WORK).where(WORK.c.key.in_(bindparam("keys", expanding=True)))
 
 
 def address_values(address: Address) -> Values:
@@ -54,7 +61,7 @@ def storable(text: str) -> str:
 
 def upsert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
     """An insert that can say what happens on conflict; both dialects spell it alike."""
-    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+    return _INSERTS[connection.dialect.name](table)
 
 
 def insert_all(connection: Connection, table: Table, rows: Iterable[Values]) -> None:
@@ -96,13 +103,16 @@ def update_all(connection: Connection, table: Table, rows: Sequence[Values], *, 
     if not rows:
         return
     if connection.dialect.name == "sqlite":
-        its: dict[str, Any] = {name: bindparam(f"its_{name}") for name in rows[0]}
-        connection.execute(
-            _assignment(table, its, key), [{f"its_{name}": value for name, value in row.items()} for row in rows]
-        )
+        statement = _assignment_of_its(table, tuple(rows[0]), tuple(key))
+        connection.execute(statement, [{f"its_{name}": value for name, value in row.items()} for row in rows])
     else:
         given = _given(table, rows)
         connection.execute(_assignment(table, {name: given.c[name] for name in rows[0]}, key))
+
+
+@functools.cache
+def _assignment_of_its(table: Table, names: tuple[str, ...], key: tuple[str, ...]) -> Update:
+    return _assignment(table, {name: bindparam(f"its_{name}") for name in names}, key)
 
 
 def _assignment(table: Table, given: Mapping[str, Any], key: Sequence[str]) -> Update:
@@ -113,11 +123,23 @@ def _assignment(table: Table, given: Mapping[str, Any], key: Sequence[str]) -> U
     )
 
 
+def add_up(connection: Connection, table: Table, rows: Sequence[Values], *, added: Sequence[str]) -> None:
+    """Insert `rows`, or add their `added` columns to those of the rows that have their keys."""
+    connection.execute(_adding(connection.dialect.name, table, tuple(added)), rows)
+
+
+@functools.cache
+def _adding(dialect: str, table: Table, added: tuple[str, ...]) -> sqlite.Insert | postgresql.Insert:
+    statement = _INSERTS[dialect](table)
+    sums = {name: table.c[name] + statement.excluded[name] for name in added}
+    return statement.on_conflict_do_update(index_elements=[*table.primary_key.columns], set_=sums)
+
+
 def results(connection: Connection, keys: Iterable[str]) -> dict[str, Address]:
     """Addresses of the work keys that are done."""
     found: dict[str, Address] = {}
     for chunk in chunks(keys):
-        for row in connection.execute(select(WORK).where(WORK.c.key.in_(chunk))):
+        for row in connection.execute(_RESULTS, {"keys": chunk}):
             found[row.key] = address_of(row)
     return found
 
@@ -145,10 +167,7 @@ def add_costs(connection: Connection, run: str, costs: Iterable[Cost]) -> None:
     """Add `costs` to the run's sums, which are kept by stage."""
     sums = _summed(costs)
     if sums:
-        statement = upsert(connection, COSTS)
-        added = {name: COSTS.c[name] + statement.excluded[name] for name in _ADDED}
-        statement = statement.on_conflict_do_update(index_elements=["run", "stage"], set_=added)
-        connection.execute(statement, [{"run": run, **asdict(sums[stage])} for stage in sorted(sums)])
+        add_up(connection, COSTS, [{"run": run, **asdict(sums[stage])} for stage in sorted(sums)], added=_ADDED)
 
 
 def book_cost(connection: Connection, run: str, cost: Cost, *, by: str) -> None:

@@ -30,6 +30,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from tracemend.adapters.sql_rows import (
     Values,
+    add_up,
     address_of,
     address_values,
     chunks,
@@ -37,7 +38,6 @@ from tracemend.adapters.sql_rows import (
     insert_new,
     storable,
     update_all,
-    upsert,
 )
 from tracemend.adapters.sql_tables import OUTCOMES, PROMPTS, REFUSED, RUNS, TALLIES, UNIT, UNITS
 from tracemend.kit.ports import Address, AdmittedPrompt, ConcludedUnit, RefusedRow
@@ -182,10 +182,7 @@ def _tally(connection: Connection, run: str, changes: Mapping[Name, int]) -> Non
         {"run": run, "arm": arm, "state": state, "reason": reason, "num_units": change}
         for (arm, state, reason), change in sorted(changes.items())
     ]
-    statement = upsert(connection, TALLIES)
-    added = {"num_units": TALLIES.c.num_units + statement.excluded.num_units}
-    statement = statement.on_conflict_do_update(index_elements=["run", "arm", "state", "reason"], set_=added)
-    connection.execute(statement, rows)
+    add_up(connection, TALLIES, rows, added=["num_units"])
 
 
 def tallies(connection: Connection, run: str) -> dict[Name, int]:

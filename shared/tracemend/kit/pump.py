@@ -40,7 +40,7 @@ import structlog
 
 from tracemend.kit import crash_points
 from tracemend.kit.attempts import Attempts
-from tracemend.kit.batching import LINGER_S, MAX_BATCH, next_batch
+from tracemend.kit.batching import LINGER_S, MAX_BATCH, next_batch, patience_for
 from tracemend.kit.errors import PutAside, Reject, Retry, SetupError
 from tracemend.kit.logs import Seldom, about
 from tracemend.kit.ports import Bus, Delivery, Ledger, Message
@@ -309,7 +309,12 @@ class Pump:
 
     async def _complete(self) -> None:
         while True:
-            batch = await next_batch(self._finished, linger_s=LINGER_S, more_is_under_way=lambda: bool(self._working))
+            batch = await next_batch(
+                self._finished,
+                linger_s=LINGER_S,
+                more_is_under_way=lambda: bool(self._working),
+                patience_s=lambda item: patience_for(item.seconds),
+            )
             await self._settle(batch)
             for _ in batch:
                 self._finished.task_done()

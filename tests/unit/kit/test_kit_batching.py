@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from tracemend.kit.batching import MAX_BATCH, PATIENCE_S, next_batch
+from tracemend.kit.batching import MAX_BATCH, MOST_PATIENCE_S, PATIENCE_S, next_batch, patience_for
 
 
 async def test_a_batch_takes_what_is_there_and_leaves_the_rest() -> None:
@@ -46,3 +46,26 @@ async def test_patience_ends() -> None:
     arrived.put_nowait(0)
     async with asyncio.timeout(40 * PATIENCE_S):
         assert await next_batch(arrived, linger_s=0.02, more_is_under_way=lambda: True) == [0]
+
+
+async def test_the_first_item_says_how_long_a_batch_may_wait() -> None:
+    arrived: asyncio.Queue[float] = asyncio.Queue()
+    under_way = [0.0]
+
+    async def work() -> None:
+        await asyncio.sleep(1.5 * PATIENCE_S)
+        arrived.put_nowait(under_way.pop())
+
+    arrived.put_nowait(10 * PATIENCE_S)
+    working = asyncio.create_task(work())
+    batch = await next_batch(
+        arrived, linger_s=0.01, more_is_under_way=lambda: bool(under_way), patience_s=lambda first: first
+    )
+    assert batch == [10 * PATIENCE_S, 0.0], "what came after the usual patience"
+    await working
+
+
+def test_slow_items_wait_longer_within_bounds() -> None:
+    assert patience_for(0.0) == PATIENCE_S
+    assert PATIENCE_S < patience_for(10.0) < patience_for(15.0) <= 1.5, "a tenth of what each has taken at most"
+    assert patience_for(3600.0) == MOST_PATIENCE_S
