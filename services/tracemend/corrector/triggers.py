@@ -19,6 +19,7 @@ import yaml
 
 import tracemend
 from tracemend.kit.errors import SetupError
+from tracemend.kit.paths import path_of
 from tracemend.kit.registry import did_you_mean
 from tracemend.redaction import Text
 
@@ -53,7 +54,7 @@ def pool(name: str) -> tuple[Trigger, ...]:
     Raises `SetupError` where there is no such pool, or where it does not hold what a pool holds.
     """
     if name.endswith(_SUFFIXES):
-        return _of_file(Path(name).expanduser())
+        return _of_file(path_of(name))
     known = _known()
     if name not in known:
         raise SetupError(f"no trigger pool '{name}'{did_you_mean(name, sorted(known))}, or a .yaml file of your own")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tracemend.kit.errors import SetupError
+from tracemend.kit.paths import path_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +134,7 @@ _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 
 def find_architecture(model: str | Path) -> Architecture | None:
     """The shape of the model in the folder `model`; without a folder, that of the published model of its name."""
-    folder = Path(model).expanduser()
+    folder = path_of(model)
     if (folder / "config.json").is_file():
         return read_architecture(folder)
     return PUBLISHED.get(folder.name)

@@ -15,6 +15,7 @@ from typing import Any
 from tracemend.embedded.environment import filled
 from tracemend.embedded.runfile import JudgeRole
 from tracemend.kit.errors import SetupError
+from tracemend.kit.paths import path_of
 from tracemend.records import Axis, Part
 
 _COMMAND = "tracemend judge calibrate NAME --labels LABELS --json"
@@ -63,7 +64,7 @@ def require_own(calibrations: Mapping[str, JudgeError], built: Mapping[str, str]
 
 
 def _path(role: str, file: str) -> Path:
-    return Path(filled(file, where=f"evaluate.calibration.{role}")).expanduser()
+    return path_of(filled(file, where=f"evaluate.calibration.{role}"))
 
 
 def _read(path: Path, role: str) -> JudgeError:

@@ -27,6 +27,7 @@ from tracemend.ingestion.rows import BadRow
 from tracemend.ingestion.settings import PromptsSettings
 from tracemend.judge.service import JudgeService
 from tracemend.kit.errors import SetupError
+from tracemend.kit.paths import path_of
 from tracemend.kit.ports import Capabilities, Completion, ModelRequest, TextModel
 from tracemend.redaction import Text
 from tracemend.runtime.models import check_model
@@ -125,7 +126,7 @@ def _target(settings: RunFile) -> str:
     check_model(f"{target.engine}:{target.model}", options=target.engine_options)
     if target.model.startswith("proving:"):
         return "the proving ground's own model, trained on first use"
-    folder = Path(filled(target.model, where="target.model")).expanduser()
+    folder = path_of(filled(target.model, where="target.model"))
     model_folder.check(folder)
     return f"{check_template(folder, target.reasoning_format)}; {_lengths(settings, folder)}"
 

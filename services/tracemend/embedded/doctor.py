@@ -21,6 +21,7 @@ from tracemend.generator.service import plan_samples
 from tracemend.generator.settings import TargetSettings
 from tracemend.kit.errors import Reject, SetupError
 from tracemend.kit.ids import make_id
+from tracemend.kit.paths import path_of
 from tracemend.kit.settings import SamplingSettings
 from tracemend.records import Category, Example, Finish, OutcomeState, Parse, Prompt, Trajectory, Unit
 from tracemend.redaction import Text
@@ -43,7 +44,7 @@ _QUESTIONS = (
 
 async def examine(target: TargetSettings, *, questions: Sequence[str] = ()) -> list[Check]:
     """Everything that can be found out about the model folder `target.model`; `questions` replace our own five."""
-    folder = Path(target.model).expanduser()
+    folder = path_of(target.model)
     if not folder.is_dir():
         raise SetupError(f"no folder '{folder}'; give the path of a Hugging Face model folder")
     if not (folder / "config.json").is_file():

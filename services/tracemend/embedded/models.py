@@ -16,6 +16,7 @@ from tracemend.embedded.runfile import ModelSettings
 from tracemend.generator.service import Generator, sampler_identity
 from tracemend.generator.settings import TargetSettings
 from tracemend.kit.errors import Retry, SetupError
+from tracemend.kit.paths import path_of
 from tracemend.kit.ports import TextModel
 from tracemend.runtime.models import open_model
 from tracemend.traces.formats import ReasoningFormat, get_format
@@ -85,7 +86,7 @@ def find_target(
         return Target(settings=settings, folder=None)
     if settings.model == "proving:base":
         return Target(settings=settings, folder=_proving_base(cache, seed=seed, observer=observer, stopped=stopped))
-    folder = Path(filled(settings.model, where="target.model")).expanduser()
+    folder = path_of(filled(settings.model, where="target.model"))
     if not folder.is_dir():
         raise SetupError(f"target.model: no folder '{folder}'; give the path of a Hugging Face model folder")
     return Target(settings=settings, folder=folder)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from tracemend.kit.errors import SetupError
+from tracemend.kit.paths import path_of
 
 MAX_LINE_BYTES = 4 << 20
 """Longer lines are refused unread: a prompt of this size is a mistake (a missing line end, a binary file)."""
@@ -104,7 +105,7 @@ def not_utf8(offset_bytes: int, byte: int) -> str:
 
 
 def _matches(entry: str, suffixes: tuple[str, ...]) -> list[Path]:
-    path = Path(entry).expanduser()
+    path = path_of(entry)
     if path.is_file():
         return [path]
     if path.is_dir():

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from tracemend.ingestion.columns import columns_of
 from tracemend.ingestion.readers import rows_of
 from tracemend.ingestion.readers.dataset_folder import data_files
 from tracemend.ingestion.rows import BadRow, Row, sources
+from tracemend.kit.paths import path_of
 
 
 @sources.register
@@ -23,7 +23,7 @@ def huggingface(
     limit: int | None = None,
 ) -> Iterator[Row | BadRow]:
     """The rows of one `split` of the dataset in the folder `path`; other options as in `jsonl`."""
-    folder = Path(path).expanduser()
+    folder = path_of(path)
     shape = columns_of(
         name=name or folder.resolve().name, category=category, columns=columns, licence=licence, split=split
     )

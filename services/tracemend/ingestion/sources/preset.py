@@ -13,6 +13,7 @@ from tracemend.ingestion.presets import FILE, PRESETS, Preset, Values
 from tracemend.ingestion.readers import reader_of, rows_of
 from tracemend.ingestion.rows import BadRow, Row, sources
 from tracemend.kit.errors import SetupError
+from tracemend.kit.paths import path_of
 from tracemend.kit.registry import did_you_mean
 
 _TEXT, _REFERENCE = "(text)", "(reference)"
@@ -57,7 +58,7 @@ def _files(name: str, chosen: Preset, data: str) -> list[Path]:
             f"preset '{name}' reads files of your own: put {', '.join(chosen.files)} in FOLDER/{chosen.folder} and "
             f"set the option `data: FOLDER` or the variable {VARIABLE}=FOLDER"
         )
-    root = Path(folder).expanduser()
+    root = path_of(folder)
     files = [
         next((p for p in (root / chosen.folder / file, root / file) if p.is_file()), None) for file in chosen.files
     ]
