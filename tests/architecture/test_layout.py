@@ -95,7 +95,8 @@ def test_modules_say_what_they_are_for(path: Path) -> None:
 
 def test_broad_handlers_stand_only_where_a_program_must_survive_anything() -> None:
     """The pump is the one place in the flow; a process's boundary hands errors on in words or as its exit code, and a
-    dependency's check may fail in any way; what one run meets must not keep a tender from the others."""
+    dependency's check may fail in any way; what one run meets must not keep a tender from the others. The errors of the
+    tokenizers library are plain `Exception`."""
     allowed = {
         "services/tracemend/programs/tending.py",
         "shared/tracemend/kit/pump.py",
@@ -103,6 +104,7 @@ def test_broad_handlers_stand_only_where_a_program_must_survive_anything() -> No
         "shared/tracemend/runtime/program.py",
         "shared/tracemend/runtime/program_dependencies.py",
         "shared/tracemend/runtime/rpc/chain.py",
+        "shared/tracemend/traces/loading.py",
     }
     found = {
         str(path.relative_to(ROOT))

@@ -13,7 +13,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from tracemend.kit.errors import Reject, SetupError
+from tracemend.kit.errors import Reject
+from tracemend.traces.loading import open_tokenizer
 
 REASONING_TAGS = frozenset({"<think>", "</think>", "<reasoning>", "</reasoning>", "<answer>", "</answer>"})
 _PRIVATE_USE = (range(0xE000, 0xF900), range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE))
@@ -24,12 +25,7 @@ class Tokens:
 
     def __init__(self, folder: Path) -> None:
         """Load from local files alone; raises `SetupError` where the tokenizer cannot be loaded."""
-        from transformers import AutoTokenizer
-
-        try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-        except (OSError, ValueError, ImportError) as error:
-            raise SetupError(f"the tokenizer in {folder} cannot be loaded: {_first_line(error)}") from None
+        self._tokenizer = open_tokenizer(folder)
         self.end_ids = _end_ids(folder, self._tokenizer.eos_token_id)
         added = {content: token.special for token, content in _added(self._tokenizer)}
         self._controls = _pattern(added)
@@ -116,7 +112,3 @@ def _unused_mark(text: str) -> str:
     if mark is None:
         raise Reject("bad_unicode", "every private character there is")
     return mark
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

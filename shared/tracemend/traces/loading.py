@@ -46,14 +46,23 @@ def load_tokenizer(folder_or_tokenizer: str | Path | Any) -> LoadedTokenizer:
 def _from_folder(folder: Path) -> Any:
     if not folder.is_dir():
         raise SetupError(f"{folder} is not a folder; give the path of a model folder with its tokenizer files")
+    tokenizer = open_tokenizer(folder)
+    _check_same_model(folder, tokenizer)
+    return tokenizer
+
+
+def open_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a model folder, from local files alone; `SetupError` where its files make none."""
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, ImportError, TypeError) as error:
-        raise SetupError(f"cannot load a tokenizer from {folder}: {error}") from error
-    _check_same_model(folder, tokenizer)
-    return tokenizer
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    except Exception as error:
+        said = next(iter(str(error).splitlines()), "")
+        raise SetupError(
+            f"the tokenizer in {folder} cannot be loaded ({type(error).__name__}: {said}); "
+            "copy the tokenizer's files of the model there anew"
+        ) from error
 
 
 def _check_same_model(folder: Path, tokenizer: Any) -> None:

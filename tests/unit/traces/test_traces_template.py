@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import trace_models
 
+from tracemend.adapters.tokens import Tokens
 from tracemend.kit.errors import Reject, SetupError
 from tracemend.records import Parse
 from tracemend.redaction import Text
@@ -247,10 +248,21 @@ def test_a_word_level_vocabulary_that_transformers_would_rebuild_is_refused(tmp_
         ChatTemplate.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "damage", ["{}", "[]", "", '{"added_tokens": []', '{"added_tokens": [], "model": 7}', "\udcff"]
+)
+def test_damaged_tokenizer_files_are_told_whatever_the_library_makes_of_them(tmp_path, damage):
+    trace_models.word_level().save_pretrained(tmp_path)
+    (tmp_path / "tokenizer.json").write_text(damage, errors="surrogateescape")
+    for load in (ChatTemplate.load, Tokens):
+        with pytest.raises(SetupError, match=f"the tokenizer in {tmp_path} cannot be loaded"):
+            load(tmp_path)
+
+
 def test_what_cannot_be_loaded_says_what_to_change(tmp_path):
     with pytest.raises(SetupError, match="is not a folder"):
         ChatTemplate.load(tmp_path / "missing")
-    with pytest.raises(SetupError, match="cannot load a tokenizer"):
+    with pytest.raises(SetupError, match=r"cannot be loaded .*copy the tokenizer's files"):
         ChatTemplate.load(tmp_path)
     tokenizer = trace_models.qwen3()
     tokenizer.chat_template = None
