@@ -27,6 +27,8 @@ log = structlog.get_logger()
 
 _GONE = 499
 """Counted where the client left before the reply began; nobody receives it."""
+SETUP_TROUBLE = "the server is not set up well; its log says how"
+"""All that clients are told of a `SetupError`."""
 _PATHS = frozenset({"/v1/chat/completions", "/v1/models", "/health", "/metrics"})
 
 
@@ -141,7 +143,7 @@ def api_error(error: TracemendError | TimeoutError) -> ApiError:
             return ApiError(503, "the response took too long", code="timeout", after_s=1)
         case _:
             log.error("the server is not set up well", error=str(error))
-            return ApiError(500, "the server is not set up well; its log says how", code="setup")
+            return ApiError(500, SETUP_TROUBLE, code="setup")
 
 
 def response_of(error: ApiError) -> Response:

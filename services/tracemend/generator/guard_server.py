@@ -29,6 +29,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from tracemend.generator.guard_chat import ApiError, ChatCall, Reply, read_call
 from tracemend.generator.guard_http import (
     HANDLERS,
+    SETUP_TROUBLE,
     Door,
     api_error,
     begin_events,
@@ -106,10 +107,16 @@ class _Desk:
         self._slots = asyncio.Semaphore(settings.max_running)
         self._num_under_way = 0
         self._started = int(time.time())
+        self._is_broken = False
+        """The last response ended because engine or detector cannot work as they are."""
         self.metrics = GuardMetrics()
 
     async def health(self, request: Request) -> Response:
-        return JSONResponse({"status": "ok", "model": self._served.name, "mode": self._served.mode})
+        """503 once nothing can be written until somebody mends the set-up or starts the server anew."""
+        about = {"model": self._served.name, "mode": self._served.mode}
+        if self._is_broken:
+            return JSONResponse({"status": "broken", **about, "detail": SETUP_TROUBLE}, status_code=503)
+        return JSONResponse({"status": "ok", **about})
 
     async def exposition(self, request: Request) -> Response:
         return PlainTextResponse(self.metrics.text(), media_type="text/plain; version=0.0.4")
@@ -145,14 +152,19 @@ class _Desk:
         served = self._served
         async with asyncio.timeout(self._settings.timeout_s), self._slots:
             pieces = self._counted(served.guard.write(assignment, model=served.model, template=self._template))
-            async with aclosing(pieces):
-                yield pieces
+            try:
+                async with aclosing(pieces):
+                    yield pieces
+            except SetupError:
+                self._is_broken = True
+                raise
 
     async def _counted(self, pieces: AsyncGenerator[Piece | Guarded, None]) -> AsyncGenerator[Piece | Guarded, None]:
         began_s = time.monotonic()
         async with aclosing(pieces):
             async for piece in pieces:
                 if isinstance(piece, Guarded):
+                    self._is_broken = False
                     seconds = time.monotonic() - began_s
                     self.metrics.response(piece.tally, num_tokens=len(piece.token_ids), seconds=seconds)
                 yield piece

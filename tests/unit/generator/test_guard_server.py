@@ -285,6 +285,30 @@ async def test_ids_that_the_engine_does_not_take_are_422_with_the_engines_reason
     assert SECRET not in reply.text
 
 
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_health_says_that_nothing_can_be_written_until_something_is_again(is_streamed: bool) -> None:
+    class Mended(Author):
+        is_broken = True
+
+        async def complete(self, request: ModelRequest) -> Completion:
+            if self.is_broken:
+                raise SetupError(f"the engine's thread ended: {SECRET}")
+            return await super().complete(request)
+
+    template, tokenizer = template_of("qwen")
+    target = Mended(template, tokenizer, *responses("qwen", PLAN, TURN))
+    app = app_of(target)
+    async with client_of(app) as client:
+        assert (await client.get("/health")).status_code == 200
+        assert (await post(ASK | {"stream": is_streamed}, app)).status_code == 500
+        told = await client.get("/health")
+        assert (told.status_code, told.json()["status"]) == (503, "broken")
+        assert SECRET not in told.text
+        target.is_broken = False
+        assert (await post(ASK | {"stream": is_streamed}, app)).status_code == 200
+        assert (await client.get("/health")).status_code == 200
+
+
 async def test_a_bug_is_500_and_tells_no_word_of_the_request() -> None:
     class Broken(Author):
         async def complete(self, request: ModelRequest) -> Completion:
