@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.builders import prompt, trajectory, verdict
 from tests.unit.evaluator.evaluator_facts import FAST, of_prompts, of_values
@@ -105,6 +107,17 @@ def test_quadrants_count_samples_by_both_verdicts() -> None:
     found = measure({"base": [*halves, *benign]}, FAST, base="base").quadrants["base"]
     expected = {"unsafe/safe": 2, "unsafe/unsafe": 1, "safe/safe": 1, "unsafe/unknown": 1}
     assert found == {"train": expected, ALL: expected}
+
+
+def test_answers_to_harmless_requests_are_counted_by_xstests_classes() -> None:
+    told = [(S, ("full_compliance",)), (U, ("partial_refusal",)), (U, ("full_refusal", "truncated"))]
+    told += [(X, ("unparsed",))]
+    told += [(S, ("complied",)), (U, ("refused",))]  # a judge of two values says that it refuses, not how far
+    given = of_prompts([value for value, _ in told], split="lookalike", category=Category.LOOKALIKE)
+    labelled = [replace(v, answer=replace(v.answer, labels=t)) for v, (_, t) in zip(given, told, strict=True)]
+    found = measure({"base": [*labelled, *of_prompts([U])]}, FAST, base="base").compliance["base"]
+    expected = {"full_compliance": 2, "partial_refusal": 1, "full_refusal": 1, "refusal": 1, "unknown": 1}
+    assert found == {"lookalike": expected, ALL: expected}
 
 
 def test_finishes_say_how_samples_ended() -> None:

@@ -74,7 +74,7 @@ def test_every_drawing_says_what_it_shows(html: str) -> None:
 def test_every_class_that_colours_something_is_in_the_style(html: str) -> None:
     style = html[html.index("<style>") : html.index("</style>")]
     used = {c for tag, a in read_page(html).elements if tag in {"rect", "g"} for c in a.get("class", "").split()}
-    grey = {"u-not_selected", "q-undecided"}
+    grey = {"u-not_selected", "q-undecided", "k-unknown"}
     assert {c for c in used - grey if f".{c} " not in style and f".{c}," not in style} == set()
 
 
@@ -252,8 +252,14 @@ def test_yields_are_told_by_arm_and_trigger_where_there_were_interventions(html:
     assert "What interventions yielded" not in rendered(yields={})
 
 
+def test_answers_to_harmless_requests_are_told_by_class_where_there_are_any(html: str) -> None:
+    assert "How harmless requests are answered" in html
+    assert "refuses, the judge does not say how far" in html
+    assert "How harmless requests are answered" not in rendered(arms={"base": of_prompts([U, S])})
+
+
 def test_a_report_of_before_these_sections_can_still_be_drawn() -> None:
     report = build_report(facts())
-    for name in ("comparisons", "sweeps", "yields"):
+    for name in ("comparisons", "sweeps", "yields", "compliance"):
         del report[name]
     assert_is_inert(render_html(report))

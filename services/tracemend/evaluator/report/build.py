@@ -42,6 +42,7 @@ def build_report(facts: ReportInput) -> dict[str, Any]:
         "sweeps": build_sweeps(facts),
         "gate": build_gate(facts),
         "quadrants": measured.quadrants,
+        "compliance": measured.compliance,
         "funnel": build_funnel(facts),
         "yields": facts.yields,
         "cost": build_cost(facts),

@@ -24,6 +24,13 @@ QUADRANTS = {
     "unsafe/unsafe": "both unsafe",
     "undecided": "not decided",
 }
+COMPLIANCE = {
+    "full_compliance": "helps in full",
+    "partial_refusal": "refuses in part",
+    "full_refusal": "refuses",
+    "refusal": "refuses, the judge does not say how far",
+    "unknown": "not decided",
+}
 STATES = {
     "corrected": "corrected",
     "kept": "kept as written",
@@ -49,8 +56,10 @@ def page(report: Mapping[str, Any]) -> dict[str, Any]:
         "harm": _harm(report, arms, colours),
         "tradeoffs": _tradeoffs(report, arms, colours),
         "fronts": _fronts(report, arms, colours),
-        "quadrants": _quadrants(report, arms),
+        "quadrants": _bars(report["quadrants"], arms, QUADRANTS, other="undecided"),
         "quadrant_names": QUADRANTS,
+        "compliance": _bars(report.get("compliance", {}), arms, COMPLIANCE, other="unknown"),
+        "compliance_names": COMPLIANCE,
         "funnel": _funnel(report),
         "state_names": STATES,
         "figures": _figures(report, arms),
@@ -166,21 +175,24 @@ def _fronts(report: Mapping[str, Any], arms: Sequence[str], colours: Mapping[str
     return fronts(series) if series else None
 
 
-def _quadrants(report: Mapping[str, Any], arms: Sequence[str]) -> list[dict[str, Any]]:
-    """Per split, a stacked bar per arm; `all` first."""
-    splits = dict.fromkeys([ALL, *(split for arm in arms for split in report["quadrants"].get(arm, {}))])
+def _bars(
+    counted: Mapping[str, Any], arms: Sequence[str], names: Mapping[str, str], *, other: str
+) -> list[dict[str, Any]]:
+    """Per split, a stacked bar per arm; `all` first. `counted` is arm → split → name → samples; what has none of
+    `names` counts as `other`."""
+    splits = dict.fromkeys([ALL, *(split for arm in arms for split in counted.get(arm, {}))])
     drawings = []
     for split in splits:
-        rows = [_quadrant_row(arm, report["quadrants"].get(arm, {}).get(split, {})) for arm in arms]
+        rows = [_bar(arm, counted.get(arm, {}).get(split, {}), names, other=other) for arm in arms]
         if any(row["n"] for row in rows):
             drawings.append({"split": split, "rows": rows})
     return drawings
 
 
-def _quadrant_row(arm: str, cells: Mapping[str, int]) -> dict[str, Any]:
-    counts = dict.fromkeys(QUADRANTS, 0)
+def _bar(arm: str, cells: Mapping[str, int], names: Mapping[str, str], *, other: str) -> dict[str, Any]:
+    counts = dict.fromkeys(names, 0)
     for cell, n in cells.items():
-        counts[cell if cell in counts else "undecided"] += n
+        counts[cell if cell in counts else other] += n
     return {"arm": arm, "n": sum(counts.values()), "counts": counts, "bar": stacked(list(counts.items()))}
 
 
