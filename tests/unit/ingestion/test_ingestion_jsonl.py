@@ -62,6 +62,15 @@ def test_an_array_and_gzipped_lines_read_alike(tmp_path: Path) -> None:
     assert read(array)[1].where == f"{array}[1]"
 
 
+def test_an_array_may_be_one_line_of_any_length(tmp_path: Path) -> None:
+    values = [{"prompt": "x" * 1000}] * (MAX_LINE_BYTES // 1000)
+    content = json.dumps(values).encode()
+    assert len(content) > MAX_LINE_BYTES
+    assert len([row for row in read(written(tmp_path, content, "a.json")) if isinstance(row, Row)]) == len(values)
+    zipped = written(tmp_path, gzip.compress(b"\n \n" + content), "b.json.gz")
+    assert not [row for row in read(zipped) if isinstance(row, BadRow)]
+
+
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
 def test_an_object_that_says_something_twice_is_kept_aside(tmp_path: Path, name: str) -> None:
     rows = b'{"prompt": "one", "prompt": "other"}', b'{"prompt": "two"}'

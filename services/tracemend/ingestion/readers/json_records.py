@@ -17,14 +17,17 @@ from tracemend.kit.errors import SetupError
 
 MAX_ARRAY_BYTES = 256 << 20
 _BOM = b"\xef\xbb\xbf"
+_START_BYTES = 4096
+"""How far the first sign of a file is looked for."""
 
 
 def read(path: Path, *, source: str) -> Iterator[Record | BadRow]:
     """The records of `path`: of its lines, or of its one array if it begins with `[`."""
     with opened(path) as file:
-        first = next(lines(file), None)
+        # Not the first line: an array that was written without line breaks is one, however long.
+        start = file.read(_START_BYTES)
         file.seek(0)
-        if first is not None and (first.content or b"").removeprefix(_BOM).lstrip().startswith(b"["):
+        if start.removeprefix(_BOM).lstrip().startswith(b"["):
             yield from _array(path, file, source)
         else:
             yield from _lines(path, file, source)
