@@ -78,6 +78,7 @@ def test_huge_lines_and_unclosed_quotes_cost_rows_but_not_the_file(tmp_path: Pat
         (b"prompt,prompt\n1,a\n", "two columns are named 'prompt'"),
         (b'"prompt\n1,a\n', "the header is unreadable"),
         (b"PAR1....", "is Parquet"),
+        (b"prompt,id\rone,1\rtwo,2\r", "rows.csv:1: the header is unreadable: a lone carriage return"),
     ],
 )
 def test_a_file_that_cannot_work_says_what_to_change(tmp_path: Path, content: bytes, expected: str) -> None:

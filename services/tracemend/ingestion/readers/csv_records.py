@@ -100,4 +100,6 @@ def _explained(error: csv.Error) -> _Problem:
     if "field limit" in str(error):
         limit = f"{csv.field_size_limit():,}"
         return _Problem("too_long", f"a cell of over {limit} characters: close its quote, or use JSON Lines or Parquet")
+    if "new-line character" in str(error):
+        return _Problem("not_csv", "a lone carriage return: write line ends as line feeds, as with `tr '\\r' '\\n'`")
     return _Problem("not_csv", f"{error}: quotes inside a quoted cell are doubled, and each is closed")
