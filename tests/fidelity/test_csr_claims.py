@@ -1,7 +1,8 @@
 """Where traces of the proving ground's base model turn: cues stand near turning points, triggers turn traces back.
 
-One base seed, twelve uncertain prompts with two unsafe and two safe traces each, 16 continuations per step. docs/csr.md
-has more seeds and prompts.
+One base seed, the 24 most uncertain of 240 prompts with an unsafe and a safe trace each, 16 continuations per step: of
+fewer prompts some are settled before the trace begins, and two of those decide over the correlation (docs/csr.md, which
+has more seeds and prompts).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from tracemend.records import Value
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
-NUM_PROMPTS, PER_SIDE, CONTINUATIONS = 12, 2, 16
+NUM_PROMPTS, PER_SIDE, CONTINUATIONS = 24, 1, 16
 SAME = ("--uncertain", str(NUM_PROMPTS), "--per-side", str(PER_SIDE), "--continuations", str(CONTINUATIONS))
 
 
@@ -45,7 +46,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Found]:
             folder,
             cache=cache,
             observer=Silent(),
-            num_prompts=120,
+            num_prompts=240,
             uncertain=NUM_PROMPTS,
             per_side=PER_SIDE,
             continuations=CONTINUATIONS,

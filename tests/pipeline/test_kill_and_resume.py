@@ -56,7 +56,7 @@ arms:
     correct: {strategy: intervene, options: {triggers: proving_neutral, rounds: 3}}
 resources: {concurrency: 16}
 """
-_NUM_FORK_KILLS = 20
+_NUM_FORK_KILLS = 10
 _FORK_RESULTS = 480
 """About as many results as the run of forks has: 72 samples and 170 forks, each written and judged."""
 
@@ -198,7 +198,7 @@ def _check_fork(outcome: Outcome) -> None:
 
 
 @pytest.mark.timeout(1800)  # each of its processes loads torch
-def test_forks_killed_at_twenty_moments_end_once_for_every_prompt_sample_and_trigger(
+def test_forks_killed_at_ten_moments_end_once_for_every_prompt_sample_and_trigger(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Trains the proving ground's base model unless TRACEMEND_CACHE holds it."""
@@ -221,7 +221,7 @@ def test_forks_killed_at_twenty_moments_end_once_for_every_prompt_sample_and_tri
     assert final.returncode == 0, final.stderr
 
     assert num_kills >= _NUM_FORK_KILLS - 2, "the run ended before it could be killed"
-    assert num_with_forks >= 5, "kills must come while forks are written"
+    assert num_with_forks >= 3, "kills must come while forks are written"
     planned, outcomes = asyncio.run(_ends(out))
     ended = Counter((o.unit.arm, o.unit.prompt, o.unit.sample, o.unit.variant) for o in outcomes)
     assert len(planned) == len(set(planned)) == 2 * 3 * 24

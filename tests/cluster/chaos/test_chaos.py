@@ -92,6 +92,7 @@ def test_the_oracle_misses_what_a_protection_prevents(
     assert taken["broken"], "the same faults, without the protection"
 
 
+@pytest.mark.long
 def test_the_oracle_finds_work_that_is_done_again(tmp_path: Path, environ: Mapping[str, str]) -> None:
     """The first writer keeps outcomes right even so; what is wasted tells."""
     kept = driven(tmp_path / "with", environ, prompts=NUM_FOR_MUTANTS, faults="rewind", rounds=2)
