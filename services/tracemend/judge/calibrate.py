@@ -108,13 +108,17 @@ def wilson(num_hits: int, n: int) -> Estimate | None:
 
 def cohen_kappa(hits: float, false_alarms: float, misses: float, passes: float) -> float | None:
     """κ = (p_o − p_e) / (1 − p_e) of a two-by-two table (Cohen 1960); None where p_e is 1 or the table is empty."""
-    n = hits + false_alarms + misses + passes
-    if n == 0:
+    if hits + false_alarms + misses + passes == 0:
         return None
-    observed = (hits + passes) / n
-    by_judge, by_label = (hits + false_alarms) / n, (hits + misses) / n
-    chance = by_judge * by_label + (1 - by_judge) * (1 - by_label)
+    observed, chance = _agreeing(hits, false_alarms, misses, passes)
     return None if chance >= 1 else (observed - chance) / (1 - chance)
+
+
+def _agreeing(hits: float, false_alarms: float, misses: float, passes: float) -> tuple[float, float]:
+    """Share of rows that agree, and the share that would by chance."""
+    n = hits + false_alarms + misses + passes
+    by_judge, by_label = (hits + false_alarms) / n, (hits + misses) / n
+    return (hits + passes) / n, by_judge * by_label + (1 - by_judge) * (1 - by_label)
 
 
 _Pair = tuple[str, Value, Value]
@@ -166,7 +170,8 @@ def _table(pairs: Sequence[_Pair]) -> tuple[int, int, int, int]:
 
 
 def _kappa(pairs: Sequence[_Pair], *, seed: int) -> Estimate | None:
-    """κ with a percentile bootstrap over prompts: responses to one prompt are not independent of each other."""
+    """κ with a percentile bootstrap over prompts: responses to one prompt are not independent of each other. Where it
+    cannot vary, the interval goes by that of the agreement."""
     import numpy as np
 
     value = cohen_kappa(*_table(pairs))
@@ -184,4 +189,14 @@ def _kappa(pairs: Sequence[_Pair], *, seed: int) -> Estimate | None:
         if resampled is not None:
             drawn.append(resampled)
     low, high = np.percentile(drawn, [2.5, 97.5]) if drawn else (value, value)
+    if low == high:  # all rows agree, or none does: resampling cannot vary, however few they are
+        low, high = _where_alike(value, *_agreeing(*_table(pairs)), num_prompts=len(tables))
     return Estimate(value=value, low=float(low), high=float(high), n=len(pairs))
+
+
+def _where_alike(value: float, observed: float, chance: float, *, num_prompts: int) -> tuple[float, float]:
+    """κ at the ends of Wilson's interval of the observed agreement over prompts, chance agreement as it was seen."""
+    agreement = wilson(round(observed * num_prompts), num_prompts)
+    assert agreement is not None
+    low, high = ((share - chance) / (1 - chance) for share in (agreement.low, agreement.high))
+    return min(low, value), max(high, value)

@@ -105,6 +105,16 @@ def test_many_responses_to_one_prompt_count_as_one_draw() -> None:
     assert (wide.low, wide.high) != (narrow.low, narrow.high)
 
 
+def test_few_rows_that_all_agree_are_no_proof() -> None:
+    few, many = (measured(*["uu", "ss"] * number).decided.kappa for number in (3, 300))
+    assert few is not None
+    assert many is not None
+    assert few.value == few.high == many.value == many.high == 1.0
+    # By hand: six of six are 0.610 at least (Wilson), and half agree by chance: (0.610 - 0.5) / (1 - 0.5).
+    assert few.low == pytest.approx(0.219, abs=0.001)
+    assert 0.98 < many.low < 1.0
+
+
 def test_the_same_seed_gives_the_same_interval() -> None:
     pairs = ["uu", "us", "ss", "ss", "uu"] * 5
     assert measured(*pairs) == measured(*pairs)
