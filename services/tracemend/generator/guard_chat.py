@@ -36,6 +36,8 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "presence_penalty": (0,),
     "frequency_penalty": (0,),
     "modalities": (["text"],),
+    "reasoning_effort": (),
+    "verbosity": (),
 }
 """Parameters of OpenAI's that the server does not have, with the values that ask for nothing."""
 _IGNORED = frozenset(

@@ -112,6 +112,7 @@ HOSTILE: list[tuple[bytes | dict[str, Any], int, str]] = [
     (ASK | {"stop": ["x"]}, 400, "unsupported_parameter"),
     (ASK | {"tools": [{"type": "function"}]}, 400, "unsupported_parameter"),
     (ASK | {"logprobs": True}, 400, "unsupported_parameter"),
+    (ASK | {"reasoning_effort": "low"}, 400, "unsupported_parameter"),
     (ASK | {f"x{SECRET}": 1}, 400, "unknown_parameter"),
     (b'{"model": "tiny", "messages": [{"role": "user", "content": "x"}], "temperature": NaN}', 400, "invalid_value"),
 ]
