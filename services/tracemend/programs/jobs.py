@@ -15,6 +15,7 @@ import structlog
 from tracemend.embedded.job import DONE
 from tracemend.kit import telemetry as catalogue
 from tracemend.kit.errors import PutAside
+from tracemend.kit.run_states import RunState
 from tracemend.kit.server_ports import Conflict, JobRecord
 from tracemend.programs.job_hosts import STOPPED, Ended, JobHost, ProcessHost
 from tracemend.programs.job_orders import Place, order_of
@@ -65,11 +66,20 @@ class JobRunner:
         if not ended.was_fenced:
             self._parts.telemetry.count(catalogue.JOBS, kind=job.kind, outcome=_OUTCOMES.get(ended.how, "failed"))
         if ended.how != DONE and not ended.was_fenced:
-            try:
-                await self._parts.tables.jobs.fail(job.key, ended.attempt, reason=ended.reason or ended.how)
-            except Conflict as other:
-                log.info("somebody else was first", job=job.key, why=str(other))
+            await self._note(job, ended)
         return ended
+
+    async def _note(self, job: JobRecord, ended: Ended) -> None:
+        """Tell the job table why an attempt did not do its work: with a run that is cancelled, for good."""
+        tables = self._parts.tables
+        run = await tables.runs.get(job.run)
+        try:
+            if ended.how == STOPPED and run is not None and run.state is RunState.CANCELLED:
+                await tables.jobs.cancel(job.key, reason="the run was cancelled")
+            else:
+                await tables.jobs.fail(job.key, ended.attempt, reason=ended.reason or ended.how)
+        except Conflict as other:
+            log.info("somebody else was first", job=job.key, why=str(other))
 
     async def stop(self, job: JobRecord) -> None:
         """End whatever of `job` is at work on the host."""
