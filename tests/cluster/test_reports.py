@@ -1,9 +1,11 @@
 """Evaluations and reports over gRPC, across six processes: one that is cancelled ends with its process, and a report's
-page, which shows text, is for reviewers who say why and leaves an entry in the audit log."""
+page, which shows text, is for reviewers who say why and leaves an entry in the audit log. An arm that cannot be
+finished keeps the others' report from nobody."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import uuid
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from tests.cluster.spine import Spine
 from tests.cluster.test_rpc_fuzz import methods_of_service, tokens_file, until_served
 from tests.rpc_client import call, fault, plain_channel
 from tests.unit.embedded.small_runs import small
+from tests.unit.embedded.test_embedded_unfinished import arms
 
 from tracemend.api.evaluator.v1 import evaluator_service_pb2 as pb
 from tracemend.embedded.runfile import BASE
@@ -93,5 +96,24 @@ def test_an_evaluation_is_cancelled_and_a_report_is_shown_to_reviewers_alone(tmp
             await check_cancelling(spine, run)
             await spine.wait_done(run)
             await check_download(spine, run)
+
+    asyncio.run(check())
+
+
+def test_a_run_with_an_arm_that_cannot_be_finished_ends_with_the_report_of_the_others(tmp_path: Path) -> None:
+    async def check() -> None:
+        settings = small(arms=arms(reasoning_share=1.0, benign_share=0.0))
+        async with Spine.on_servers(tmp_path) as spine:
+            spine.start_all()
+            target = settings.target.model_copy(update={"served_as": "null"})
+            run = await spine.submit(settings.model_copy(update={"target": target}))
+            failed = await spine.wait_until(run, RunState.FAILED)
+            assert "arm 'a' has no rows to train on" in failed.reason
+            async with plain_channel(spine.ports["evaluator"]) as channel:
+                report = await call(channel, METHODS["GetReport"], pb.GetReportRequest(run=f"runs/{run}"))
+            figures = json.loads(report.figures)
+            told = [each["text"] for each in figures["trust"]["warnings"] if each["code"] == "unfinished_arm"]
+            assert len(told) == 2
+            assert {"heldout", "plain"} <= figures["quadrants"][BASE].keys() | figures["compliance"][BASE].keys()
 
     asyncio.run(check())

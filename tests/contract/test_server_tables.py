@@ -362,6 +362,14 @@ async def test_a_failed_job_may_be_started_again_from_its_own_plan(tables: Serve
     assert (again.state, again.reason, again.attempt) == (JobState.RUNNING, "", 2)
 
 
+async def test_a_failed_job_may_leave_what_it_did_even_so(tables: ServerTables) -> None:
+    jobs = tables.jobs
+    await jobs.start("k", plan="p")
+    failed = await jobs.fail("k", 1, reason="one arm has no rows", address=address("left"))
+    assert (failed.state, failed.address) == (JobState.FAILED, address("left"))
+    assert await jobs.fail("k", 1, reason="one arm has no rows") == failed, "whoever watched it says so as well"
+
+
 async def test_a_cancelled_job_stays_so_and_its_attempt_is_told(tables: ServerTables) -> None:
     jobs = tables.jobs
     await jobs.start("k", plan="p")

@@ -28,7 +28,7 @@ import structlog
 
 from tracemend.embedded.budget import BudgetSpent
 from tracemend.embedded.goals import Goal
-from tracemend.embedded.pipeline import Finished, finish_run
+from tracemend.embedded.pipeline import Finished, Unfinished, finish_run
 from tracemend.embedded.plan import from_content
 from tracemend.embedded.progress import Silent
 from tracemend.embedded.workspace import Workspace, connect_workspace
@@ -105,9 +105,15 @@ async def work(order: Order, *, crew: Crew | None = None) -> None:
             async with asyncio.TaskGroup() as tasks:
                 gauge = Gauge(num_samples=plan.run.evaluate.samples if plan.run.evaluate else 1)
                 heart = tasks.create_task(_beat(tables.jobs, order, gauge))
-                finished = await finish_run(
-                    workspace, plan, cache=Path(order.cache), observer=gauge, run=order.run, goal=order.goal
-                )
+                try:
+                    finished = await finish_run(
+                        workspace, plan, cache=Path(order.cache), observer=gauge, run=order.run, goal=order.goal
+                    )
+                except Unfinished as some:
+                    heart.cancel()
+                    address = await _keep(workspace, some.finished)
+                    await tables.jobs.fail(order.key, order.attempt, reason=str(some), address=address)
+                    raise
                 heart.cancel()
             address = await _keep(workspace, finished)
         await tables.jobs.finish(order.key, order.attempt, address=address)

@@ -62,6 +62,14 @@ class Finished:
     checkpoints: Mapping[str, Checkpoint] = field(default_factory=dict)
 
 
+class Unfinished(SetupError):
+    """Some arms cannot be finished as they are set up; the others, and the report, are there."""
+
+    def __init__(self, reasons: Sequence[str], finished: Finished) -> None:
+        super().__init__("\n".join(reasons))
+        self.finished = finished
+
+
 async def run_pipeline(
     settings: RunFile, folder: Path, *, cache: Path, observer: Observer, again: str | None = None, text: str = ""
 ) -> Finished:
@@ -225,7 +233,7 @@ class _Loop:
             arms=self.arms,
         )
         if self.unfinished:
-            raise SetupError("\n".join(self.unfinished.values()))
+            raise Unfinished(list(self.unfinished.values()), self._finished(report))
         return self._finished(report)
 
     async def _reach(self, goal: Goal, benchmarks: list[Prompt], validation: list[Prompt]) -> Finished:

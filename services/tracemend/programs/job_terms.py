@@ -79,7 +79,7 @@ class RunEvaluations:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunReports:
-    """`evaluator.servicer.Reports`: what the job that ended a run left."""
+    """`evaluator.servicer.Reports`: what the job that ended a run left, though some arms could not be finished."""
 
     parts: Parts
 
@@ -91,10 +91,11 @@ class RunReports:
 
     async def _report(self, run: str, name: str) -> bytes | None:
         store = self.parts.workspace.store
-        done = await self.parts.tables.jobs.page(limit=1, kind=REST, run=run, states={JobState.DONE})
-        if not done or done[0].address is None:
+        ended = await self.parts.tables.jobs.page(kind=REST, run=run, states={JobState.DONE, JobState.FAILED})
+        left = next((job.address for job in ended if job.address is not None), None)
+        if left is None:
             return None
-        digest = json.loads(await store.get(done[0].address.pack))["reports"].get(name)
+        digest = json.loads(await store.get(left.pack))["reports"].get(name)
         return await store.get(digest) if digest is not None else None
 
 

@@ -57,8 +57,9 @@ class SqlJobs:
     async def finish(self, key: str, attempt: int, *, address: Address) -> JobRecord:
         return await self._report(key, attempt, {"state": JobState.DONE.value, **sql_rows.address_values(address)})
 
-    async def fail(self, key: str, attempt: int, *, reason: str) -> JobRecord:
-        return await self._report(key, attempt, {"state": JobState.FAILED.value, "reason": sql_rows.storable(reason)})
+    async def fail(self, key: str, attempt: int, *, reason: str, address: Address | None = None) -> JobRecord:
+        ended = {"state": JobState.FAILED.value, "reason": sql_rows.storable(reason)}
+        return await self._report(key, attempt, ended | (sql_rows.address_values(address) if address else {}))
 
     async def cancel(self, key: str, *, expected_etag: str = "", reason: str = "") -> JobRecord:
         ended = {"state": JobState.CANCELLED.value, "reason": sql_rows.storable(reason)}

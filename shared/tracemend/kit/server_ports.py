@@ -303,7 +303,7 @@ class JobRecord:
     progress: Mapping[str, float] = field(default_factory=dict)
     """What the newest attempt last told: `step`, `num_steps`, `loss`, …"""
     address: Address | None = None
-    """The result of a job that is done."""
+    """The result of a job that is done, or what one that has failed could do of it."""
     reason: str = ""
     """Why it failed or was cancelled."""
     etag: str = ""
@@ -328,8 +328,8 @@ class Jobs(Protocol):
         """The job is done; `Fenced` as `progress`, save that the attempt that finished it may say so again."""
         ...
 
-    async def fail(self, key: str, attempt: int, *, reason: str) -> JobRecord:
-        """The job has failed, until it is started again; `Fenced` as `finish`."""
+    async def fail(self, key: str, attempt: int, *, reason: str, address: Address | None = None) -> JobRecord:
+        """The job has failed, until it is started again; `Fenced` as `finish`. `address`: of what it did even so."""
         ...
 
     async def cancel(self, key: str, *, expected_etag: str = "", reason: str = "") -> JobRecord:
