@@ -95,9 +95,9 @@ def training(*, seed: int, num_prompts: int | None = None, learning_rate: float 
     return seeded(unshared(document), seed=seed, num_prompts=num_prompts)
 
 
-def curve(*, seed: int) -> RunFile:
-    """Up to five interventions on every unsafe trace, with both pools; one judge throughout, so that a replacement
-    counts by the judge that counts the base."""
+def curve(*, seed: int, num_prompts: int | None = None) -> RunFile:
+    """Up to five interventions on every unsafe trace of `num_prompts`, or of all, with both pools; one judge
+    throughout, so that a replacement counts by the judge that counts the base."""
     document = unshared(yaml.safe_load(_IPO.read_text(encoding="utf-8")))
     document["name"] = "ipo-curve"
     document["prompts"] = document["prompts"][:1]
@@ -109,7 +109,7 @@ def curve(*, seed: int) -> RunFile:
         for name, pool in ((TRIGGERS, "proving"), (NEUTRAL, "proving_neutral"))
     }
     document["seed"] = seed
-    document["prompts"][0]["seed"] = seed
+    document["prompts"][0] |= {"seed": seed} | ({"limit": num_prompts} if num_prompts is not None else {})
     return RunFile.model_validate(document)
 
 
@@ -127,13 +127,16 @@ def run_seed(
     cache: Path,
     observer: Observer,
     learning_rate: float | None = None,
+    curve_prompts: int | None = None,
 ) -> Interventions:
-    """Run all three in `folder`, or go on with them, and read what they show; `learning_rate` as for `training`."""
+    """Run all three in `folder`, or go on with them, and read what they show; `learning_rate` as for `training`,
+    `curve_prompts` as for `curve`."""
     settings = training(seed=seed, num_prompts=num_prompts, learning_rate=learning_rate)
 
     async def work() -> dict[str, Any]:
         trained = await run_pipeline(settings, folder / "training", cache=cache, observer=observer)
-        curved = await run_pipeline(curve(seed=seed), folder / "curve", cache=cache, observer=observer)
+        curving = curve(seed=seed, num_prompts=curve_prompts)
+        curved = await run_pipeline(curving, folder / "curve", cache=cache, observer=observer)
         async with open_workspace(trained.folder, writes=False) as workspace:
             verdicts = await measured(workspace, settings, trained.run)
         async with open_workspace(curved.folder, writes=False) as workspace:

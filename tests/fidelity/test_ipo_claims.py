@@ -23,6 +23,8 @@ CRITERIA = [claim for claim in CLAIMS if claim.criterion and not claim.not_shown
 DECIDED = [claim for claim in CRITERIA if claim.nature is not Nature.EMERGENT]
 OPEN = [claim for claim in CRITERIA if claim.nature is Nature.EMERGENT]
 NUM_PROMPTS = 30
+CURVE_PROMPTS = 120
+"""With eight samples of each, some 600 traces are cut."""
 LEARNING_RATE = 1.5e-4
 """Of every arm, for want of the time that a sweep takes."""
 
@@ -36,6 +38,7 @@ def found(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Interve
         tmp_path_factory.mktemp("interventions"),
         num_prompts=NUM_PROMPTS,
         learning_rate=LEARNING_RATE,
+        curve_prompts=CURVE_PROMPTS,
         cache=Path(cache) if cache else tmp_path_factory.mktemp("cache"),
         observer=Silent(),
     )
