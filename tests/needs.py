@@ -47,6 +47,14 @@ def needs_pods() -> Path:
     return Path(folder)
 
 
+def needs_keda() -> Path:
+    """The folder with KEDA's programs and definitions, from TRACEMEND_KEDA: k8s/third-party/build-keda fills one."""
+    folder = os.environ.get("TRACEMEND_KEDA", "")
+    if not folder or not Path(folder, "keda-operator").is_file():
+        _missing("keda", f"TRACEMEND_KEDA: a folder filled by k8s/third-party/build-keda (it is {folder or 'unset'!r})")
+    return Path(folder)
+
+
 def needs_tool(name: str) -> Path:
     """The executable `name`, from the folder TRACEMEND_TOOLS or from PATH."""
     folders = os.pathsep.join([os.environ.get("TRACEMEND_TOOLS", ""), os.environ.get("PATH", "")]).strip(os.pathsep)

@@ -1,7 +1,7 @@
 """Generators go from none to several and back to none with the lag of their topics, twice, and no item is lost.
 
-The replicas are real processes on a real Kafka. KEDA itself is not here: `lag_scaler` is what its documentation says it
-computes, and this test plays the Deployment that it would scale.
+The replicas are real processes on a real Kafka. KEDA itself is not here but in `test_keda`: `lag_scaler` is what its
+documentation says it computes, and this test plays the Deployment that it would scale.
 """
 
 from __future__ import annotations
